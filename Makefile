@@ -1,0 +1,24 @@
+# `make test`, `make demo` and `make lint` set up all that they need in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: test demo lint clean
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+demo: .venv/ready
+	$(BIN)/asl-pinn demo --output_dir=out/demo
+
+lint: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+clean:
+	rm -rf .venv out
+
+.venv/ready: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+	touch $@

@@ -1,0 +1,15 @@
+"""BIDS datasets in, BIDS derivatives out."""
+
+from asl_pinn.bids.dataset import AslRun, find_runs
+from asl_pinn.bids.read import ReadNotes, read_run
+from asl_pinn.bids.write import desc_label, write_maps, write_simulation
+
+__all__ = [
+    "AslRun",
+    "ReadNotes",
+    "desc_label",
+    "find_runs",
+    "read_run",
+    "write_maps",
+    "write_simulation",
+]

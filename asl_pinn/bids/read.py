@@ -1,0 +1,180 @@
+"""From the files of a BIDS dataset to `AslData`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn import kinetics
+from asl_pinn.bids.calibration import read_m0
+from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
+from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.bids.masks import find_mask, load_mask, mask_from_m0
+from asl_pinn.bids.series import differences, read_volume_types
+from asl_pinn.bids.timing import MAX_SECONDS, labeling_efficiency, readout_delay
+from asl_pinn.data import AslData
+from asl_pinn.errors import InputError
+from asl_pinn.protocol import Protocol
+
+__all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadNotes:
+    """What a user should know of how a run was read.
+
+    Attributes
+    ----------
+    messages : tuple of str
+        One line each: assumptions, things ignored, voxels skipped.
+    sources : tuple of str
+        Files that the data came from, relative to the dataset where they are in it.
+    n_skipped : int
+        Voxels of the mask that cannot be quantified.
+    """
+
+    messages: tuple[str, ...]
+    sources: tuple[str, ...]
+    n_skipped: int
+
+
+def read_run(
+    run: AslRun,
+    *,
+    mask: Path | None = None,
+    t1_tissue: float | Path | Literal["map"] = kinetics.T1_TISSUE,
+    t1_blood: float = kinetics.T1_BLOOD,
+) -> tuple[AslData, ReadNotes]:
+    """Read one ASL series with its M0, mask and timing.
+
+    Parameters
+    ----------
+    run : AslRun
+        From `find_runs`.
+    mask : Path, optional
+        Image of the voxels to quantify; else the dataset's own brain mask among its
+        derivatives, else one made from M0.
+    t1_tissue : float or Path or 'map'
+        One T1 [s], an image of T1 [s], or 'map' for the participant's anat/*_T1map.nii[.gz].
+    t1_blood : float
+        T1 of arterial blood [s].
+
+    Returns
+    -------
+    data : AslData
+        Images as float32; voxels without a finite value are NaN.
+    notes : ReadNotes
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable, files contradict one another, a value is out of
+        range, or no voxel is left to quantify.
+    """
+    messages: list[str] = []
+    series = load_image(run.path, ndim=(3, 4))
+    if series.values.ndim == 3:
+        series = dataclasses.replace(series, values=series.values[..., None])
+    context = _context(run)
+    types = read_volume_types(context, run.path, series.values.shape[-1])
+    efficiency = labeling_efficiency(run.sidecar, messages)
+    decoded = differences(series.values, types, run.sidecar, messages)
+    m0, m0_source = read_m0(run, series, types, decoded.control, messages)
+    inside, mask_source = _mask(run, mask, m0, series, messages)
+    t1_map, t1_source = _t1_tissue(run, t1_tissue, series)
+    _check_t1(t1_blood, "--t1_blood")
+    data = AslData(
+        delta_m=decoded.delta_m,
+        m0=m0,
+        mask=inside,
+        t1_tissue=t1_map,
+        readout_delay=readout_delay(run.sidecar, m0.shape, messages),
+        n_averages=decoded.n_averages,
+        protocol=Protocol(decoded.label_duration, decoded.pld, t1_blood, efficiency),
+        affine=series.affine,
+    )
+    n_skipped = _count_skipped(run, data, messages)
+    files = [run.path, run.sidecar.path, context, m0_source, mask_source, t1_source]
+    sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
+    return data, ReadNotes(tuple(messages), tuple(sources), n_skipped)
+
+
+def _context(run: AslRun) -> Path:
+    if run.context is None:
+        raise InputError(
+            f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
+            "list the type of each volume in it"
+        )
+    return run.context
+
+
+def _mask(
+    run: AslRun,
+    given: Path | None,
+    m0: NDArray[np.float32],
+    series: Image,
+    messages: list[str],
+) -> tuple[NDArray[np.bool_], Path | None]:
+    path = given or find_mask(run)
+    if path is not None:
+        return load_mask(path, series), path
+    if np.ptp(m0[np.isfinite(m0)]) == 0.0:
+        raise InputError(
+            f"{run.path}: no mask, and M0 is the same everywhere; give one with --mask"
+        )
+    inside = mask_from_m0(m0, series.affine)
+    if not inside.any():
+        raise InputError(f"{run.path}: no brain was found in M0; give a mask with --mask")
+    messages.append(f"no mask in the dataset: made one of {inside.sum()} voxels from M0")
+    return inside, None
+
+
+def _t1_tissue(
+    run: AslRun, t1_tissue: float | Path | str, series: Image
+) -> tuple[NDArray[np.float32], Path | None]:
+    if isinstance(t1_tissue, (int, float)):
+        _check_t1(t1_tissue, "--t1_tissue")
+        return np.full(series.values.shape[:3], t1_tissue, np.float32), None
+    path = _find_t1_map(run) if t1_tissue == "map" else Path(t1_tissue)
+    image = load_image(path)
+    check_same_grid(image, series)
+    finite = image.values[np.isfinite(image.values)]
+    if not (finite > 0.0).any():
+        raise InputError(f"{path}: T1 is nowhere positive; give a map of T1 in seconds")
+    if np.median(finite[finite > 0.0]) > MAX_SECONDS:
+        raise InputError(f"{path}: T1 values are too long for seconds; BIDS wants seconds")
+    return image.values, path
+
+
+def _check_t1(value: float, option: str) -> None:
+    if not 0.0 < value <= MAX_SECONDS:
+        raise InputError(f"{option} must be a positive number of seconds, it is {value:g}")
+
+
+def _find_t1_map(run: AslRun) -> Path:
+    participant = run.bids_dir / f"sub-{run.entities['sub']}"
+    for folder in dict.fromkeys((run.path.parent.parent / "anat", participant / "anat")):
+        maps = [path for end in IMAGE_EXTENSIONS for path in sorted(folder.glob(f"*_T1map{end}"))]
+        if len(maps) > 1:
+            names = ", ".join(path.name for path in maps)
+            raise InputError(f"{folder}: several T1 maps ({names}); name one with --t1_tissue")
+        if maps:
+            return maps[0]
+    raise InputError(f"{participant / 'anat'}: no *_T1map.nii.gz; give T1 in seconds instead")
+
+
+def _count_skipped(run: AslRun, data: AslData, messages: list[str]) -> int:
+    n_inside, n_valid = int(data.mask.sum()), int(data.valid.sum())
+    fault = "hold NaN or Inf, or an M0 or T1 that is not positive"
+    if n_valid == 0:
+        raise InputError(f"{run.path}: all {n_inside} voxels of the mask {fault}; nothing is left")
+    if n_valid < n_inside:
+        messages.append(f"{n_inside - n_valid} of {n_inside} voxels of the mask {fault}: skipped")
+    return n_inside - n_valid
+
+
+def _relative(path: Path, bids_dir: Path) -> str:
+    path = path.absolute()
+    return (path.relative_to(bids_dir) if path.is_relative_to(bids_dir) else path).as_posix()

@@ -1,0 +1,108 @@
+"""Metadata of an image, with errors that name the file they came from."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sidecar:
+    """Metadata of an image.
+
+    Attributes
+    ----------
+    path : Path
+        The file to name where a value is at fault.
+    metadata : mapping
+        All keys, inherited ones included.
+    """
+
+    path: Path
+    metadata: Mapping[str, Any]
+
+
+def require(sidecar: Sidecar, key: str) -> Any:
+    """Value of a key that must be there.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if sidecar.metadata.get(key) is None:
+        raise InputError(
+            f"{sidecar.path}: required key {key!r} is missing; add it to the JSON sidecar"
+        )
+    return sidecar.metadata[key]
+
+
+def number(sidecar: Sidecar, key: str) -> float:
+    """Finite number under a key that must be there.
+
+    Raises
+    ------
+    InputError
+        If the key is missing or its value is no finite number.
+    """
+    value = require(sidecar, key)
+    if not _is_number(value) or not math.isfinite(value):
+        raise InputError(f"{sidecar.path}: {key} must be a number, it is {value!r}")
+    return float(value)
+
+
+def numbers(sidecar: Sidecar, key: str) -> NDArray[np.float64]:
+    """Numbers under a key that must be there, shape (n,); a single one has n = 1.
+
+    Raises
+    ------
+    InputError
+        If the key is missing or a value is no number.
+    """
+    value = require(sidecar, key)
+    values = value if isinstance(value, list) else [value]
+    if not values or not all(_is_number(entry) for entry in values):
+        raise InputError(f"{sidecar.path}: {key} must be a number or a list of numbers")
+    return np.array(values, dtype=np.float64)
+
+
+def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
+    """Boolean under a key; without a default the key must be there.
+
+    Raises
+    ------
+    InputError
+        If the key is missing and there is no default, or its value is not true or false.
+    """
+    value = require(sidecar, key) if default is None else sidecar.metadata.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(f"{sidecar.path}: {key} must be true or false, it is {value!r}")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Object that a JSON file holds.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}); repair the file") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: must hold a JSON object with keys, not a bare value or list")
+    return content
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,1 @@
+"""The commands: each module has `USAGE`, `define_flags` and `run`."""

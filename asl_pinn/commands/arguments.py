@@ -1,0 +1,68 @@
+"""Reading positional arguments and flags that several commands share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+
+from asl_pinn.errors import InputError
+from asl_pinn.execution import Execution
+
+
+def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
+    """Take exactly `count` positional arguments.
+
+    Raises
+    ------
+    InputError
+        If there are more or fewer.
+    """
+    if len(arguments) != count:
+        raise InputError(f"{len(arguments)} arguments given, {count} expected: {usage}")
+    return list(arguments)
+
+
+def define_execution_flags(values: flags.FlagValues) -> None:
+    """Define the flags from which `execution` is made."""
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, flag_values=values)
+    flags.DEFINE_enum(
+        "dtype", "float32", ["float32", "float64"], "Floating-point type.", flag_values=values
+    )
+
+
+def execution(values: flags.FlagValues, checkpoint_dir: Path | None = None) -> Execution:
+    """Circumstances of a run, from flags; turns JAX's 64-bit mode on for float64."""
+    dtype = np.dtype(values["dtype"].value)
+    if dtype == np.float64:
+        jax.config.update("jax_enable_x64", True)
+    return Execution(values["seed"].value, dtype, progress=True, checkpoint_dir=checkpoint_dir)
+
+
+def require(values: flags.FlagValues, name: str) -> str:
+    """Value of a flag that must be given.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    value = values[name].value
+    if value is None:
+        raise InputError(f"--{name} is missing")
+    return value
+
+
+def seconds(text: str, name: str) -> list[float]:
+    """Parse a list of numbers of seconds, separated by commas.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--{name}={text} is no list of seconds separated by commas") from None

@@ -1,0 +1,59 @@
+"""Estimators: each turns `AslData` into `PerfusionMaps`; one file each, one line here."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from asl_pinn.data import AslData, PerfusionMaps
+from asl_pinn.errors import InputError
+from asl_pinn.estimators import nlls, nlls_scipy, voxelwise
+from asl_pinn.execution import Execution
+
+Fit = Callable[[AslData, Any, Execution], PerfusionMaps]
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+    """A method by name.
+
+    Attributes
+    ----------
+    fit : callable
+        (data, options, execution) -> maps.
+    options : type
+        Dataclass of the method's options.
+    summary : str
+        One line for people.
+    """
+
+    fit: Fit
+    options: type
+    summary: str
+
+
+ESTIMATORS: dict[str, Estimator] = {
+    "nlls": Estimator(nlls.fit, voxelwise.NllsOptions, "voxel-wise regularised least squares"),
+    "nlls-scipy": Estimator(nlls_scipy.fit, voxelwise.NllsOptions, "the same by SciPy, slowly"),
+}
+
+
+def get_estimator(method: str) -> Estimator:
+    """Look a method up.
+
+    Parameters
+    ----------
+    method : str
+        Its name.
+
+    Returns
+    -------
+    Estimator
+
+    Raises
+    ------
+    InputError
+        If there is no such method.
+    """
+    if method not in ESTIMATORS:
+        raise InputError(f"unknown method {method!r}; choose {', '.join(ESTIMATORS)}")
+    return ESTIMATORS[method]

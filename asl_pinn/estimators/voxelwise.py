@@ -1,0 +1,293 @@
+"""What the voxel-wise fits share: the cost, its start, the noise and the maps."""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from jax import Array
+from jax.typing import DTypeLike
+from numpy.typing import NDArray
+
+from asl_pinn.chunked import map_chunked
+from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.errors import InputError
+from asl_pinn.least_squares import soft_l1_cost, solve_small
+from asl_pinn.options import option
+from asl_pinn.protocol import Protocol
+from asl_pinn.voxels import Voxels, predict
+
+CBF_UNIT = 50.0
+"""CBF in the solver's unit of order one [mL/100g/min]."""
+
+_TYPICAL_CBF = 40.0
+_LEAST_NOISE = 1e-3
+_NOISE_SAMPLE = 4096
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NllsOptions:
+    """Options of `nlls` and `nlls-scipy`."""
+
+    solver: Literal["dogleg", "lm"] = option("dogleg", "Powell's dogleg or Levenberg-Marquardt.")
+    cbf_max: float = option(200.0, "Upper bound of CBF [mL/100g/min].")
+    att_min: float = option(0.05, "Lower bound of ATT [s].")
+    att_max: float = option(4.0, "Upper bound of ATT [s].")
+    att_guess: float = option(1.2, "Initial guess of ATT, the centre of its penalty [s].")
+    att_guess_sd: float = option(
+        1.0, "Distance from the guess that costs as much as a misfit of one noise SD [s]."
+    )
+    att_grid: int = option(64, "Transit times tried for the start of each voxel.")
+    loss_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
+    max_steps: int = option(60, "Most steps a voxel may take.")
+    xtol: float = option(1e-4, "Step that counts as none [s, or 50 mL/100g/min].")
+    ftol: float = option(1e-6, "Relative reduction of the cost that counts as none.")
+    chunk_size: int = option(16384, "Voxels solved together; bounds memory.")
+
+
+def check(data: AslData, options: NllsOptions) -> None:
+    """Refuse data or options that a voxel-wise fit cannot work with.
+
+    Parameters
+    ----------
+    data : AslData
+        To be fitted.
+    options : NllsOptions
+        Bounds and sizes.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 delays, or the options are out of order.
+    """
+    if data.protocol.n_delays < 3:
+        raise InputError(
+            f"{data.protocol.n_delays} delay(s) in the data; CBF, ATT and the noise need at least 3"
+        )
+    if not 0.0 < options.att_min < options.att_max:
+        raise InputError(
+            f"ATT bounds out of order: --att_min={options.att_min}, --att_max={options.att_max}"
+        )
+    for name in ("cbf_max", "att_guess_sd", "loss_scale", "xtol", "ftol"):
+        if not getattr(options, name) > 0.0:
+            raise InputError(f"--{name} must be positive, it is {getattr(options, name)}")
+    for name, least in (("att_grid", 2), ("max_steps", 1), ("chunk_size", 1)):
+        if getattr(options, name) < least:
+            raise InputError(f"--{name} must be at least {least}, it is {getattr(options, name)}")
+
+
+def residuals(
+    x: Array,
+    voxel: Voxels,
+    noise_sd: Array,
+    protocol: Protocol,
+    n_averages: Array,
+    options: NllsOptions,
+) -> Array:
+    """Residuals of one voxel.
+
+    Parameters
+    ----------
+    x : Array, shape (2,)
+        CBF / 50 and ATT [s].
+    voxel : Voxels
+        One voxel.
+    noise_sd : Array, shape ()
+        Standard deviation of one difference image [unit of delta_m].
+    protocol : Protocol
+        Timing and constants.
+    n_averages : Array, shape (D,)
+        Images behind each delay.
+    options : NllsOptions
+        Centre and width of the penalty.
+
+    Returns
+    -------
+    Array, shape (D + 1,)
+        Misfits in units of the noise, then the distance of ATT from its guess.
+    """
+    misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
+    return _weigh(misfit, x[1], noise_sd, n_averages, options)
+
+
+def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
+    """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,)."""
+    lower = np.array([0.0, options.att_min], dtype)
+    return lower, np.array([options.cbf_max / CBF_UNIT, options.att_max], dtype)
+
+
+def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray, float]:
+    """Starting points on a grid of transit times, and the noise that its best fits leave.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        V voxels.
+    data : AslData
+        The volumes they come from.
+    options : NllsOptions
+        Bounds and grid.
+
+    Returns
+    -------
+    starts : ndarray, shape (V, 2)
+        CBF / 50 and ATT of least cost.
+    noise_sd : float
+        Standard deviation of one difference image [unit of delta_m].
+    """
+    constants = data.protocol, np.asarray(data.n_averages, voxels.m0.dtype), options
+    every = -(-len(voxels.m0) // _NOISE_SAMPLE)
+    sample = jax.tree.map(lambda values: values[::every], voxels)
+    squares = map_chunked(
+        lambda chunk: _grid_squares(chunk, *constants), (sample,), options.chunk_size
+    )
+    noise_sd = noise_from_squares(squares, data.protocol.n_delays, voxels)
+    sd = np.asarray(noise_sd, voxels.m0.dtype)
+    starts = map_chunked(
+        lambda chunk: _grid_start(chunk, sd, *constants), (voxels,), options.chunk_size
+    )
+    return starts, noise_sd
+
+
+def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float:
+    """Noise of one difference image from the voxels' residual sums of squares.
+
+    Parameters
+    ----------
+    squares : ndarray, shape (V,)
+        Weighted residual sum of squares of each voxel's fit of two parameters.
+    n_delays : int
+        Delays D; the sums follow a chi-square law with D - 2 degrees of freedom.
+    voxels : Voxels
+        Their root mean square signal sets the least noise, a thousandth of it: below, the
+        cost would turn into a sum of absolute values, on whose creases the solvers stall.
+
+    Returns
+    -------
+    float
+        Standard deviation [unit of delta_m], from the median, which outliers do not move.
+    """
+    noise_sd = np.sqrt(np.median(squares) / scipy.stats.chi2.median(n_delays - 2))
+    signal = np.sqrt(np.mean(np.square(voxels.delta_m, dtype=np.float64)))
+    return float(max(noise_sd, _LEAST_NOISE * signal, np.finfo(np.float32).tiny))
+
+
+def assemble(
+    data: AslData,
+    options: NllsOptions,
+    noise_sd: float,
+    x: NDArray,
+    hessian: NDArray,
+    converged: NDArray,
+) -> PerfusionMaps:
+    """Maps, standard deviations and status from the solutions of all voxels.
+
+    Parameters
+    ----------
+    data : AslData
+        The volumes that were fitted.
+    options : NllsOptions
+        Bounds.
+    noise_sd : float
+        Estimated standard deviation of one difference image [unit of delta_m].
+    x : ndarray, shape (V, 2)
+        CBF / 50 and ATT.
+    hessian : ndarray, shape (V, 2, 2)
+        Gauss-Newton Hessian at the solution.
+    converged : ndarray of bool, shape (V,)
+        Whether a tolerance was met.
+
+    Returns
+    -------
+    PerfusionMaps
+    """
+    valid = data.valid
+    lower, upper = bounds(options, x.dtype)
+    on_bound = ((x <= lower) | (x >= upper)).any(axis=1)
+    state = np.where(on_bound, Status.ON_BOUND, Status.FITTED)
+    state = np.where(converged, state, Status.NOT_CONVERGED).astype(np.int8)
+    status = to_volume(state, valid)
+    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    sd = np.asarray(_standard_deviations(hessian))
+    return PerfusionMaps(
+        cbf=to_volume(CBF_UNIT * x[:, 0], valid),
+        att=to_volume(x[:, 1], valid),
+        status=status,
+        cbf_sd=to_volume(CBF_UNIT * sd[:, 0], valid),
+        att_sd=to_volume(sd[:, 1], valid),
+        noise_sd=noise_sd,
+    )
+
+
+@jax.jit
+def _standard_deviations(hessian: Array) -> Array:
+    def one(matrix: Array) -> Array:
+        floor = jnp.finfo(matrix.dtype).eps * jnp.trace(matrix)
+        eye = jnp.eye(len(matrix), dtype=matrix.dtype)
+        inverse = solve_small(matrix + floor * eye, eye)
+        return jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 0.0))
+
+    return jax.vmap(one)(hessian)
+
+
+@jax.jit
+def _grid_squares(
+    voxels: Voxels, protocol: Protocol, n_averages: Array, options: NllsOptions
+) -> Array:
+    """Smallest weighted sum of squares on the grid, shape (V,)."""
+
+    def smallest(voxel: Voxels) -> Array:
+        _, misfits = _grid(voxel, protocol, n_averages, options)
+        return jnp.min(jnp.sum(n_averages * misfits**2, axis=-1))
+
+    return jax.vmap(smallest)(voxels)
+
+
+@jax.jit
+def _grid_start(
+    voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
+) -> Array:
+    """Point of least cost on the grid, shape (V, 2)."""
+
+    def cheapest(voxel: Voxels) -> Array:
+        points, misfits = _grid(voxel, protocol, n_averages, options)
+
+        def cost(x: Array, misfit: Array) -> Array:
+            residual = _weigh(misfit, x[1], noise_sd, n_averages, options)
+            return soft_l1_cost(residual, options.loss_scale)
+
+        return points[jnp.argmin(jax.vmap(cost)(points, misfits))]
+
+    return jax.vmap(cheapest)(voxels)
+
+
+def _grid(
+    voxel: Voxels, protocol: Protocol, n_averages: Array, options: NllsOptions
+) -> tuple[Array, Array]:
+    """Transit times of a grid, each with its best CBF, and the misfits they leave.
+
+    The signal is taken as linear in CBF, which it nearly is.
+    """
+    dtype = voxel.m0.dtype
+
+    def point(att: Array) -> tuple[Array, Array]:
+        unit = predict(_TYPICAL_CBF, att, voxel, protocol)
+        energy = jnp.maximum(jnp.sum(n_averages * unit**2), jnp.finfo(dtype).tiny)
+        share = jnp.sum(n_averages * unit * voxel.delta_m) / energy
+        share = jnp.clip(share, 0.0, options.cbf_max / _TYPICAL_CBF)
+        return jnp.stack([share * (_TYPICAL_CBF / CBF_UNIT), att]), share * unit - voxel.delta_m
+
+    return jax.vmap(point)(
+        jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
+    )
+
+
+def _weigh(
+    misfit: Array, att: Array, noise_sd: Array, n_averages: Array, options: NllsOptions
+) -> Array:
+    weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype))
+    penalty = (att - options.att_guess) / options.att_guess_sd
+    return jnp.append(misfit * weights / noise_sd, penalty)

@@ -1,0 +1,186 @@
+"""Files that are written whole or not at all."""
+
+import contextlib
+import gzip
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.errors import InputError
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write several files, none of which is ever seen half-written.
+
+    Every content is first written out under a temporary name in its folder, and only when
+    all of them are on disk do they get their final names. Folders are made where needed.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        What to write where.
+
+    Raises
+    ------
+    InputError
+        If a folder or file cannot be written; files that were there are then unchanged.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(None, "a folder of that name is in the way")
+            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            with open(staged[path], "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, temporary in staged.items():
+            os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to"
+        ) from None
+    finally:
+        for temporary in staged.values():
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written, before work is put into its content.
+
+    Parameters
+    ----------
+    folder : Path
+        It, or else the nearest folder above it that exists, is looked at; none is made.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or not writable.
+    """
+    existing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is a file; choose a folder for the output")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing}: cannot be written; choose a folder that you may write to")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write one file whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made where needed.
+    content : bytes
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written; one that was there is then unchanged.
+    """
+    write_files({path: content})
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    content : mapping
+        Values may be NumPy scalars and arrays, paths, and what JSON knows.
+
+    Raises
+    ------
+    InputError
+        As in `write_bytes`.
+    """
+    write_bytes(path, json_bytes(content))
+
+
+def write_nifti(path: Path, volume: NDArray, affine: NDArray) -> None:
+    """Write a compressed NIfTI image, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in .nii.gz.
+    volume : ndarray, shape (X, Y, Z) or (X, Y, Z, V)
+        Its dtype is kept; bool becomes uint8.
+    affine : ndarray, shape (4, 4)
+        Voxel indices to scanner coordinates [mm].
+
+    Raises
+    ------
+    InputError
+        As in `write_bytes`.
+    """
+    write_bytes(path, nifti_bytes(volume, affine))
+
+
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """Content of a JSON file: indented, in the order given, with a final newline.
+
+    Parameters
+    ----------
+    content : mapping
+        Values may be NumPy scalars and arrays, paths, and what JSON knows; NaN is refused.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value cannot be written as JSON.
+    """
+    text = json.dumps(content, indent=2, default=_plain, allow_nan=False, ensure_ascii=False)
+    return (text + "\n").encode()
+
+
+def nifti_bytes(volume: NDArray, affine: NDArray, repetition_time: float | None = None) -> bytes:
+    """Content of a .nii.gz file; the same bytes for the same input.
+
+    Parameters
+    ----------
+    volume : ndarray, shape (X, Y, Z) or (X, Y, Z, V)
+        Its dtype is kept; bool becomes uint8.
+    affine : ndarray, shape (4, 4)
+        Voxel indices to scanner coordinates [mm], set as qform and sform.
+    repetition_time : float, optional
+        Time between the volumes of a series [s].
+
+    Returns
+    -------
+    bytes
+    """
+    volume = volume.astype(np.uint8) if volume.dtype == bool else volume
+    image = nib.Nifti1Image(volume, affine)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=1)
+    image.header.set_xyzt_units("mm", "sec")
+    if repetition_time is not None:
+        image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, Path):
+        return value.as_posix()
+    raise TypeError(f"cannot write a {type(value).__name__} as JSON")

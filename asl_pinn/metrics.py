@@ -1,0 +1,119 @@
+"""Scores of an estimated map against the truth: the arena's measures."""
+
+import dm_pix
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.errors import InputError
+
+_WINDOW = 11
+_WINDOW_SIGMA = 1.5
+
+
+def scores(estimate: NDArray, truth: NDArray, mask: NDArray) -> dict[str, float]:
+    """All scores of one map.
+
+    Parameters
+    ----------
+    estimate, truth : ndarray, shape (X, Y, Z)
+        Maps in the same unit; what lies outside the mask is taken as 0.
+    mask : ndarray of bool, shape (X, Y, Z)
+        The brain.
+
+    Returns
+    -------
+    dict of str to float
+        `ssim` and `pcc` over whole slices, `ssim_masked` and `pcc_masked` inside the mask,
+        and inside the mask `nrmse` (root mean square error over the truth's mean),
+        `pre_mean` and `pre_sd` (percent relative error), and `bias` (mean error over the
+        truth's mean).
+
+    Raises
+    ------
+    InputError
+        If shapes differ, the mask is empty, or a value inside the mask is not finite.
+    """
+    if not estimate.shape == truth.shape == mask.shape or estimate.ndim != 3:
+        raise InputError(
+            f"estimate {estimate.shape}, truth {truth.shape} and mask {mask.shape} must be "
+            "volumes of one shape"
+        )
+    mask = np.asarray(mask, dtype=bool)
+    if not mask.any():
+        raise InputError("the mask is empty: nothing to score")
+    estimate, truth = (
+        np.where(mask, volume, 0.0).astype(np.float64) for volume in (estimate, truth)
+    )
+    if not np.isfinite(estimate).all() or not np.isfinite(truth).all():
+        raise InputError("a map holds NaN or Inf inside the mask: it cannot be scored")
+    inside, true_inside = estimate[mask], truth[mask]
+    error = inside - true_inside
+    relative = percent_relative_error(inside, true_inside)
+    similarity, similarity_masked = ssim(estimate, truth, mask)
+    slices = mask.any(axis=(0, 1))
+    return {
+        "ssim": similarity,
+        "ssim_masked": similarity_masked,
+        "pcc": pcc(estimate[..., slices], truth[..., slices]),
+        "pcc_masked": pcc(inside, true_inside),
+        "nrmse": float(np.sqrt(np.mean(error**2)) / np.mean(true_inside)),
+        "bias": float(np.mean(error) / np.mean(true_inside)),
+        "pre_mean": float(np.mean(relative)),
+        "pre_sd": float(np.std(relative)),
+    }
+
+
+def ssim(estimate: NDArray, truth: NDArray, mask: NDArray) -> tuple[float, float]:
+    """Structural similarity over whole slices and inside the mask.
+
+    Parameters
+    ----------
+    estimate, truth : ndarray, shape (X, Y, Z)
+        Maps, 0 outside the mask; both are divided by the truth's maximum.
+    mask : ndarray of bool, shape (X, Y, Z)
+        The brain; slices without any are left out.
+
+    Returns
+    -------
+    whole, masked : float
+        Mean over all windows that lie inside the slice, and over those centred in the mask;
+        slices are padded with background so that every voxel of the mask has a window.
+
+    References
+    ----------
+    Wang et al., IEEE Trans Image Process 13:600-612 (2004); window 11, sigma 1.5.
+    """
+    slices = np.flatnonzero(mask.any(axis=(0, 1)))
+    scale = np.max(truth)
+    margin = _WINDOW // 2
+
+    def images(volume: NDArray) -> jnp.ndarray:
+        stacked = np.moveaxis(volume[..., slices], -1, 0)[..., None] / scale
+        padding = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
+        return jnp.asarray(np.pad(stacked, padding), jnp.float32)
+
+    similarity = np.asarray(
+        dm_pix.ssim(
+            images(estimate),
+            images(truth),
+            filter_size=_WINDOW,
+            filter_sigma=_WINDOW_SIGMA,
+            return_map=True,
+        )
+    )[..., 0]
+    whole = similarity[:, margin:-margin, margin:-margin]
+    masked = similarity[np.moveaxis(mask[..., slices], -1, 0)]
+    return float(whole.mean(dtype=np.float64)), float(masked.mean(dtype=np.float64))
+
+
+def pcc(estimate: NDArray, truth: NDArray) -> float:
+    """Pearson correlation coefficient over all elements; 0 where the estimate is constant."""
+    a, b = np.ravel(estimate) - np.mean(estimate), np.ravel(truth) - np.mean(truth)
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0.0 else 0.0
+
+
+def percent_relative_error(estimate: NDArray, truth: NDArray) -> NDArray:
+    """100 (estimate - truth) / truth, element by element [%]."""
+    return 100.0 * (estimate - truth) / truth

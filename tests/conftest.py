@@ -1,0 +1,45 @@
+"""Fixtures that every test may use."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+from asl_pinn.data import Phantom
+from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
+
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("repeatable")
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """JAX's 64-bit mode, for this test alone."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="session")
+def protocol() -> Protocol:
+    """Hadamard-8, T1-adjusted, 4 s of labelling, last delay 0.1 s."""
+    return time_encoded_protocol(label_durations("t1_adjusted", 7))
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Phantom:
+    """A small brain of two slices with smooth CBF and ATT, apart from one another."""
+    x, y, z = np.meshgrid(np.linspace(-1, 1, 14), np.linspace(-1, 1, 13), [0.0, 1.0], indexing="ij")
+    mask = x**2 + y**2 < 0.9
+    cbf = 45.0 + 20.0 * np.sin(2.0 * x + z)
+    att = 1.2 + 0.4 * np.cos(2.5 * y) * np.cos(x)
+    return Phantom(
+        cbf=np.where(mask, cbf, 0.0),
+        att=np.where(mask, att, 0.0),
+        m0=np.where(mask, 900.0 + 100.0 * y, 0.0),
+        t1_tissue=1.2 + 0.2 * x,
+        mask=mask,
+        grey_matter=mask & (cbf > 45.0),
+        affine=np.diag([3.0, 3.0, 3.0, 1.0]),
+    )

@@ -1,0 +1,380 @@
+"""Accepted variants of BIDS ASL datasets and what is read from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bids_fixtures import (
+    AFFINE,
+    DELTA_M,
+    M0,
+    MASK,
+    METADATA,
+    PROTOCOL,
+    SHAPE,
+    save_json,
+    save_nifti,
+    write_dataset,
+)
+
+from asl_pinn.bids import find_runs, read_run
+from asl_pinn.data import AslData
+from asl_pinn.encoding import encode, encoding_matrix
+
+INVIVO = Path(__file__).parents[1] / ".." / "shared" / "data" / "invivo-te-pcasl"
+CONTROL = np.full((*SHAPE, 1), 500.0, np.float32)
+
+
+def read(root: Path, **options) -> tuple[AslData, tuple[str, ...]]:
+    data, notes = read_run(find_runs(root)[0], **options)
+    return data, notes.messages
+
+
+def mentions(messages: tuple[str, ...], *words: str) -> bool:
+    return any(all(word in message for word in words) for message in messages)
+
+
+def test_decoded_series(tmp_path):
+    data, messages = read(write_dataset(tmp_path))
+    np.testing.assert_array_equal(data.delta_m, DELTA_M)
+    assert data.delta_m.dtype == data.m0.dtype == data.t1_tissue.dtype == np.float32
+    np.testing.assert_array_equal(data.m0, M0)
+    np.testing.assert_array_equal(data.mask, MASK)
+    np.testing.assert_array_equal(data.t1_tissue, np.float32(1.33))
+    np.testing.assert_array_equal(data.readout_delay, np.zeros(SHAPE))
+    np.testing.assert_array_equal(data.n_averages, [1, 1, 1])
+    np.testing.assert_allclose(data.affine, AFFINE)
+    np.testing.assert_allclose(data.protocol.label_duration, PROTOCOL.label_duration)
+    np.testing.assert_allclose(data.protocol.pld, PROTOCOL.pld)
+    assert (data.protocol.labeling_efficiency, data.protocol.t1_blood) == (0.8, 1.65)
+    assert messages == ()
+
+
+def test_sources_are_relative_to_the_dataset(tmp_path):
+    _, notes = read_run(find_runs(write_dataset(tmp_path))[0])
+    assert notes.sources == (
+        "sub-01/perf/sub-01_asl.nii.gz",
+        "sub-01/perf/sub-01_asl.json",
+        "sub-01/perf/sub-01_aslcontext.tsv",
+        "sub-01/perf/sub-01_m0scan.nii.gz",
+        "derivatives/masks/sub-01/perf/sub-01_desc-brain_mask.nii.gz",
+    )
+
+
+def test_a_3d_image_is_a_series_of_one(tmp_path):
+    timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5}
+    root = write_dataset(tmp_path, volumes=DELTA_M[..., 0], types=("deltam",), metadata=timing)
+    data, _ = read(root)
+    np.testing.assert_array_equal(data.delta_m, DELTA_M[..., :1])
+
+
+def test_integers_with_scale_factors(tmp_path):
+    import nibabel as nib
+
+    root = write_dataset(tmp_path)
+    image = nib.Nifti1Image(np.round(DELTA_M * 10).astype(np.int16), AFFINE)
+    image.header.set_slope_inter(0.1, 2.0)
+    nib.save(image, root / "sub-01" / "perf" / "sub-01_asl.nii.gz")
+    stored = nib.load(root / "sub-01" / "perf" / "sub-01_asl.nii.gz").get_fdata()
+    data, _ = read(root)
+    np.testing.assert_allclose(data.delta_m, stored, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("types", "plds", "n_averages"),
+    [
+        (("control", "label") * 3, [1.0, 1.0, 0.5, 0.5, 2.0, 2.0], [1, 1, 1]),
+        (("label", "control") * 3, [1.0, 1.0, 0.5, 0.5, 2.0, 2.0], [1, 1, 1]),
+        (("control",) * 3 + ("label",) * 3, [1.0, 0.5, 2.0] * 2, [1, 1, 1]),
+        (("control", "label") * 3, [1.0, 1.0, 0.5, 0.5, 1.0, 1.0], [2, 1]),
+        (("control", "label") * 3, 1.0, [3]),
+        (("deltam",) * 6, [1.0, 0.5, 1.0, 0.5, 1.0, 2.0], [3, 2, 1]),
+    ],
+)
+def test_pairs_are_subtracted_and_repeats_averaged(tmp_path, types, plds, n_averages):
+    volumes = np.random.default_rng(1).normal(100.0, 10.0, (*SHAPE, 6)).astype(np.float32)
+    metadata = {"LabelingDuration": 1.8, "PostLabelingDelay": plds}
+    data, _ = read(write_dataset(tmp_path, volumes=volumes, types=types, metadata=metadata))
+    kinds, times = np.array(types), np.broadcast_to(plds, 6)
+    expected = []
+    for pld in dict.fromkeys(times.tolist()):
+        here = times == pld
+        if "deltam" in types:
+            expected.append(volumes[..., here].mean(-1))
+        else:
+            control = volumes[..., here & (kinds == "control")]
+            expected.append((control - volumes[..., here & (kinds == "label")]).mean(-1))
+    np.testing.assert_allclose(data.delta_m, np.stack(expected, -1), rtol=1e-5, atol=1e-4)
+    np.testing.assert_array_equal(data.n_averages, n_averages)
+    np.testing.assert_allclose(data.protocol.pld, list(dict.fromkeys(times.tolist())))
+
+
+@pytest.mark.parametrize("order", ["hadamard", "walsh"])
+@pytest.mark.parametrize("stated", ["type", "matrix"])
+@pytest.mark.parametrize("sign_flip", [False, True])
+@pytest.mark.parametrize("with_m0", [False, True])
+def test_encoded_series_is_decoded(tmp_path, order, stated, sign_flip, with_m0):
+    matrix = encoding_matrix(4, order)
+    acquired = -matrix if sign_flip else matrix
+    images = encode(DELTA_M, CONTROL[..., 0], acquired)
+    kinds = ["control" if row.min() > 0 else "label" for row in acquired]
+    noise = np.random.default_rng(2).normal(size=images.shape)
+    volumes, types = np.concatenate([images + noise, images - noise], -1), kinds * 2
+    pld = [0.25] * 8
+    if with_m0:
+        volumes = np.concatenate([M0[..., None], volumes], -1)
+        types, pld = ["m0scan", *types], [0.0, *pld]
+    metadata = {
+        "LabelingDuration": 2.0,
+        "PostLabelingDelay": pld,
+        "TimeEncodedMatrixSize": 4,
+        "TimeEncodedMatrixType": order if stated == "type" else "custom",
+        "TimeEncodedMatrix": matrix.astype(int).tolist() if stated == "matrix" else None,
+        "TimeEncodedSubBolusDurations": PROTOCOL.label_duration.tolist(),
+        "TimeEncodedSignFlip": sign_flip or None,
+        "M0Type": "Included" if with_m0 else "Separate",
+    }
+    root = write_dataset(
+        tmp_path,
+        volumes=volumes.astype(np.float32),
+        types=tuple(types),
+        metadata=metadata,
+        m0=None if with_m0 else M0,
+    )
+    data, messages = read(root)
+    np.testing.assert_allclose(data.delta_m, DELTA_M, atol=1e-3)
+    np.testing.assert_allclose(data.protocol.pld, PROTOCOL.pld)
+    np.testing.assert_array_equal(data.n_averages, [2, 2, 2])
+    np.testing.assert_array_equal(data.m0, M0)
+    assert messages == ()
+
+
+def test_encoded_series_whose_context_disagrees_is_noted(tmp_path):
+    images = encode(DELTA_M, CONTROL[..., 0], encoding_matrix(4)).astype(np.float32)
+    metadata = {
+        "LabelingDuration": 2.0,
+        "PostLabelingDelay": 0.25,
+        "TimeEncodedMatrixSize": 4,
+        "TimeEncodedMatrixType": "hadamard",
+        "TimeEncodedSubBolusDurations": PROTOCOL.label_duration.tolist(),
+    }
+    types = ("control", "label") * 2
+    data, messages = read(write_dataset(tmp_path, volumes=images, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.delta_m, DELTA_M, atol=1e-3)
+    assert mentions(messages, "aslcontext.tsv", "matrix was used")
+
+
+def test_m0_separate_is_averaged_over_volumes(tmp_path):
+    data, _ = read(write_dataset(tmp_path, m0=np.stack([0.9 * M0, 1.1 * M0], -1)))
+    np.testing.assert_allclose(data.m0, M0, rtol=1e-6)
+
+
+def test_m0_separate_by_intention(tmp_path):
+    root = write_dataset(tmp_path, m0=None)
+    perf = root / "sub-01" / "perf"
+    save_nifti(perf / "sub-01_acq-long_m0scan.nii.gz", 2 * M0)
+    save_json(perf / "sub-01_acq-long_m0scan.json", {"IntendedFor": "perf/sub-01_asl.nii.gz"})
+    save_nifti(perf / "sub-01_acq-other_m0scan.nii.gz", M0)
+    data, _ = read(root)
+    np.testing.assert_array_equal(data.m0, 2 * M0)
+
+
+def test_m0_included(tmp_path):
+    volumes = np.concatenate([M0[..., None], DELTA_M, 3 * M0[..., None]], -1)
+    root = write_dataset(
+        tmp_path,
+        volumes=volumes,
+        types=("m0scan", "deltam", "deltam", "deltam", "m0scan"),
+        metadata={
+            "M0Type": "Included",
+            "LabelingDuration": [0.0, *METADATA["LabelingDuration"], 0.0],
+            "PostLabelingDelay": [0.0, *METADATA["PostLabelingDelay"], 0.0],
+        },
+        m0=None,
+    )
+    data, _ = read(root)
+    np.testing.assert_array_equal(data.m0, 2 * M0)
+    np.testing.assert_array_equal(data.delta_m, DELTA_M)
+
+
+def test_m0_estimate(tmp_path):
+    metadata = {"M0Type": "Estimate", "M0Estimate": 321}
+    data, _ = read(write_dataset(tmp_path, metadata=metadata, m0=None))
+    np.testing.assert_array_equal(data.m0, np.float32(321))
+
+
+def test_m0_absent_takes_the_mean_control(tmp_path):
+    volumes = np.stack([M0, 0.98 * M0, 1.2 * M0, M0], -1)
+    timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5, "M0Type": "Absent"}
+    types = ("control", "label") * 2
+    root = write_dataset(tmp_path, volumes=volumes, types=types, metadata=timing, m0=None)
+    data, messages = read(root)
+    np.testing.assert_allclose(data.m0, 1.1 * M0, rtol=1e-6)
+    assert mentions(messages, "Absent", "mean control")
+
+
+def test_short_repetition_time_of_m0_is_noted(tmp_path):
+    root = write_dataset(tmp_path)
+    path = root / "sub-01" / "perf" / "sub-01_m0scan.json"
+    save_json(path, {"RepetitionTimePreparation": 2.5})
+    assert mentions(read(root)[1], "2.5 s", "not corrected")
+
+
+@pytest.mark.parametrize(
+    ("changes", "efficiency", "note"),
+    [
+        ({"LabelingEfficiency": 0.7, "BackgroundSuppression": True}, 0.7, None),
+        ({"LabelingEfficiency": None}, 0.85, "default"),
+        (
+            {
+                "LabelingEfficiency": None,
+                "BackgroundSuppression": True,
+                "BackgroundSuppressionNumberPulses": 2,
+            },
+            0.85 * 0.95**2,
+            "2 background-suppression pulses",
+        ),
+        ({"LabelingEfficiency": None, "BackgroundSuppression": True}, 0.85, "losses are left out"),
+        ({"ArterialSpinLabelingType": "CASL"}, 0.8, None),
+    ],
+)
+def test_labeling_efficiency(tmp_path, changes, efficiency, note):
+    data, messages = read(write_dataset(tmp_path, metadata=changes))
+    assert data.protocol.labeling_efficiency == pytest.approx(efficiency)
+    assert mentions(messages, note) if note else messages == ()
+
+
+@pytest.mark.parametrize(
+    ("direction", "axis", "reverse"),
+    [(None, 2, False), ("k", 2, False), ("k-", 2, True), ("j", 1, False), ("i-", 0, True)],
+)
+def test_slices_of_a_2d_readout_are_later(tmp_path, direction, axis, reverse):
+    times = [round(0.04 * k, 2) for k in range(SHAPE[axis])]
+    metadata = {
+        "MRAcquisitionType": "2D",
+        "SliceTiming": times,
+        "SliceEncodingDirection": direction,
+    }
+    data, _ = read(write_dataset(tmp_path, metadata=metadata))
+    delays = np.moveaxis(data.readout_delay, axis, -1)
+    expected = times[::-1] if reverse else times
+    np.testing.assert_allclose(delays, np.broadcast_to(expected, delays.shape), rtol=1e-6)
+
+
+def test_slice_timing_of_a_3d_readout_is_ignored(tmp_path):
+    data, messages = read(write_dataset(tmp_path, metadata={"SliceTiming": [0.0, 0.1, 0.2]}))
+    assert not data.readout_delay.any()
+    assert mentions(messages, "SliceTiming ignored")
+
+
+def test_sidecar_keys_are_inherited(tmp_path):
+    root = write_dataset(tmp_path, metadata={"LabelingEfficiency": None, "M0Type": None})
+    save_json(root / "asl.json", {"LabelingEfficiency": 0.6, "M0Type": "Absent"})
+    save_json(root / "sub-01" / "sub-01_asl.json", {"M0Type": "Separate"})
+    assert read(root)[0].protocol.labeling_efficiency == 0.6
+
+
+def test_all_metadata_and_volume_types_inherited(tmp_path):
+    root = write_dataset(tmp_path)
+    perf = root / "sub-01" / "perf"
+    (perf / "sub-01_asl.json").rename(root / "asl.json")
+    (perf / "sub-01_aslcontext.tsv").rename(root / "aslcontext.tsv")
+    np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
+
+
+def test_sessions_runs_and_participants(tmp_path):
+    write_dataset(tmp_path, stem="sub-01_ses-a_run-2", folder="sub-01/ses-a/perf")
+    write_dataset(tmp_path, stem="sub-01_ses-a_run-1", folder="sub-01/ses-a/perf")
+    write_dataset(tmp_path, stem="sub-02", folder="sub-02/perf")
+    runs = find_runs(tmp_path)
+    assert [run.stem for run in runs] == ["sub-01_ses-a_run-1", "sub-01_ses-a_run-2", "sub-02"]
+    assert runs[0].folder == Path("sub-01/ses-a/perf")
+    assert runs[0].entities == {"sub": "01", "ses": "a", "run": "1"}
+    for run in runs:
+        assert run.m0scan == run.path.with_name(f"{run.stem}_m0scan.nii.gz")
+        _, notes = read_run(run)
+        assert f"{run.stem}_desc-brain_mask.nii.gz" in notes.sources[-1]
+    for label in ("02", "sub-02"):
+        assert [run.stem for run in find_runs(tmp_path, [label])] == ["sub-02"]
+
+
+def test_given_mask_comes_first(tmp_path):
+    root = write_dataset(tmp_path)
+    own = np.zeros(SHAPE, np.int16)
+    own[2, 2, 1] = 255
+    save_nifti(tmp_path / "own.nii", own)
+    assert read(root, mask=tmp_path / "own.nii")[0].mask.sum() == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "masks/sub-01/perf/sub-01_desc-greymatter_mask.nii.gz",
+        "masks/sub-01/perf/sub-01_label-WM_mask.nii.gz",
+        "masks/sub-01/perf/sub-01_space-T1w_desc-brain_mask.nii.gz",
+        "masks/sub-01/perf/sub-01_run-2_desc-brain_mask.nii.gz",
+        "masks/sub-01/perf/sub-01_desc-lesion_mask.nii.gz",
+        "masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+    ],
+)
+def test_mask_of_something_else_is_left(tmp_path, other):
+    root = write_dataset(tmp_path)
+    save_nifti(root / "derivatives" / other, np.ones(SHAPE, np.uint8))
+    np.testing.assert_array_equal(read(root)[0].mask, MASK)
+
+
+def test_mask_without_description_is_found(tmp_path):
+    root = write_dataset(tmp_path, mask=None)
+    path = root / "derivatives" / "other" / "sub-01" / "perf" / "sub-01_mask.nii"
+    save_nifti(path, MASK.astype(np.uint8))
+    np.testing.assert_array_equal(read(root)[0].mask, MASK)
+
+
+def test_mask_made_from_m0(tmp_path):
+    shape = (24, 24, 3)
+    brain = np.zeros(shape, bool)
+    brain[4:20, 4:20] = True
+    m0 = np.where(brain, 1000.0, 10.0) + np.random.default_rng(0).normal(0, 5, shape)
+    volumes = np.ones((*shape, 3), np.float32)
+    data, messages = read(
+        write_dataset(tmp_path, volumes=volumes, m0=m0.astype(np.float32), mask=None)
+    )
+    overlap = 2 * (data.mask & brain).sum() / (data.mask.sum() + brain.sum())
+    assert overlap > 0.9
+    assert mentions(messages, "made one", "M0")
+
+
+def test_bad_voxels_are_kept_as_nan_and_counted(tmp_path):
+    volumes, m0 = DELTA_M.copy(), M0.copy()
+    volumes[2, 2, 0, 1] = np.nan
+    volumes[2, 3, 0, 0] = np.inf
+    volumes[0, 0, 0, 0] = np.nan
+    m0[3, 3, 1] = -1.0
+    data, notes = read_run(find_runs(write_dataset(tmp_path, volumes=volumes, m0=m0))[0])
+    assert notes.n_skipped == 3
+    assert mentions(notes.messages, f"3 of {MASK.sum()}", "skipped")
+    assert np.isnan(data.delta_m[2, 2, 0, 1])
+    assert data.valid.sum() == MASK.sum() - 3
+
+
+@pytest.mark.parametrize("place", ["map", "path"])
+def test_t1_map(tmp_path, place):
+    root = write_dataset(tmp_path)
+    t1 = np.linspace(0.8, 1.6, MASK.size, dtype=np.float32).reshape(SHAPE)
+    path = root / "sub-01" / "anat" / "sub-01_T1map.nii.gz"
+    save_nifti(path, t1)
+    data, _ = read(root, t1_tissue="map" if place == "map" else path, t1_blood=1.6)
+    np.testing.assert_array_equal(data.t1_tissue, t1)
+    assert data.protocol.t1_blood == 1.6
+
+
+@pytest.mark.skipif(not INVIVO.is_dir(), reason="the in vivo dataset is not beside the repository")
+def test_in_vivo_dataset():
+    (run,) = find_runs(INVIVO, ["01"])
+    data, notes = read_run(run)
+    assert data.delta_m.shape == (35, 35, 5, 7)
+    np.testing.assert_allclose(data.protocol.label_duration.sum(), 3.5)
+    np.testing.assert_allclose(data.protocol.t[-1], 3.67)
+    assert data.valid.sum() == data.mask.sum() == 5800
+    assert data.protocol.labeling_efficiency == 0.85
+    assert mentions(notes.messages, "background-suppression")

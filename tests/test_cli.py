@@ -1,0 +1,233 @@
+"""The command line as users call it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from asl_pinn import __version__, bids
+from asl_pinn.cli import COMMANDS, main
+from asl_pinn.data import Status
+from asl_pinn.simulate import simulate
+
+IN_VIVO = Path(__file__).parents[2] / "shared" / "data" / "invivo-te-pcasl"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, phantom, protocol):
+    folder = tmp_path_factory.mktemp("dataset")
+    bids.write_simulation(folder, phantom, simulate(phantom, protocol, tsnr=5.0, seed=0), seed=0)
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def asl_pinn(*arguments) -> int:
+    return main(["asl-pinn", *map(str, arguments)])
+
+
+def fails(capsys, *arguments) -> str:
+    """Check that the command ends with status 2 and one line, and return the line."""
+    assert asl_pinn(*arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("asl-pinn: error: ")
+    return line
+
+
+def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phantom):
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
+    assert "sub-01 nlls: median CBF" in capsys.readouterr().out
+    base = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls"
+    for name, unit in (("cbf", "mL/100g/min"), ("att", "s")):
+        for path in (Path(f"{base}_{name}"), Path(f"{base}Sd_{name}")):
+            image = nib.load(f"{path}.nii.gz")
+            assert image.get_data_dtype() == np.float32
+            assert np.array_equal(image.affine, phantom.affine)
+            assert (np.asarray(image.dataobj)[~phantom.mask] == 0.0).all()
+            sidecar = json.loads(Path(f"{path}.json").read_text())
+            assert sidecar["Units"] == unit
+            assert sidecar["Method"] == "nlls"
+            assert sidecar["Options"]["solver"] == "dogleg"
+            assert sidecar["Seed"] == 0
+            assert "bids::sub-01/perf/sub-01_asl.nii.gz" in sidecar["Sources"]
+            assert sidecar["SoftwareVersions"]["asl_pinn"] == __version__
+    status = np.asarray(nib.load(f"{base}Status_dseg.nii.gz").dataobj)
+    assert set(np.unique(status[phantom.mask])) <= {Status.FITTED, Status.ON_BOUND}
+    assert Path(f"{base}_maps.png").read_bytes().startswith(b"\x89PNG")
+    assert "sub-01" in Path(f"{base}_report.html").read_text()
+    assert (tmp_path / "dataset_description.json").is_file()
+
+
+def test_same_command_gives_the_same_bits(dataset, tmp_path):
+    for name in ("first", "again"):
+        assert asl_pinn("quantify", dataset, tmp_path / name, "participant") == 0
+    assert files(tmp_path / "first") == files(tmp_path / "again")
+
+
+def test_evaluate_scores_what_quantify_wrote(dataset, tmp_path, capsys):
+    arguments = ("quantify", dataset, tmp_path, "participant", "--method=nlls")
+    assert asl_pinn(*arguments, "--t1_tissue=map") == 0
+    capsys.readouterr()
+    output = tmp_path / "scores.json"
+    assert asl_pinn("evaluate", tmp_path, dataset / "derivatives/truth", f"--output={output}") == 0
+    printed = capsys.readouterr().out
+    rows = json.loads(output.read_text())["Scores"]
+    assert [(row["run"], row["method"], row["map"]) for row in rows] == [
+        ("sub-01", "nlls", "att"),
+        ("sub-01", "nlls", "cbf"),
+    ]
+    for row in rows:
+        assert row["scores"]["nrmse"] < 0.2
+        assert f"{row['scores']['nrmse']:.3f}" in printed
+
+
+def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
+    for name, t1 in (("constant", "1.33"), ("map", "map")):
+        flag = f"--t1_tissue={t1}"
+        assert asl_pinn("quantify", dataset, tmp_path / name, "participant", flag) == 0
+    path = "sub-01/perf/sub-01_desc-nlls_cbf"
+    constant, mapped = (
+        np.asarray(nib.load(tmp_path / name / f"{path}.nii.gz").dataobj)
+        for name in ("constant", "map")
+    )
+    assert not np.allclose(constant, mapped, rtol=0.01)
+    sources = json.loads((tmp_path / "map" / f"{path}.json").read_text())["Sources"]
+    assert "bids::sub-01/anat/sub-01_T1map.nii.gz" in sources
+
+
+def test_float64_is_kept_apart_from_other_runs(dataset, tmp_path):
+    """In a process of its own, since 64-bit mode cannot be turned off again."""
+    command = [sys.executable, "-m", "asl_pinn", "quantify", dataset, tmp_path, "participant"]
+    subprocess.run([*command, "--dtype=float64"], check=True, capture_output=True)
+    sidecar = json.loads((tmp_path / "sub-01/perf/sub-01_desc-nlls_cbf.json").read_text())
+    assert sidecar["DataType"] == "float64"
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_simulated_datasets_are_the_same_to_the_bit_and_can_be_quantified(tmp_path, encoded):
+    flag = "--encoded" if encoded else "--noencoded"
+    settings = (flag, "--resolution=4", "--tsnr=4", "--seed=3", "--matrix_type=walsh")
+    for name in ("first", "again"):
+        assert asl_pinn("simulate", f"--output_dir={tmp_path / name}", *settings) == 0
+    assert files(tmp_path / "first") == files(tmp_path / "again")
+    out = tmp_path / "out"
+    assert asl_pinn("quantify", tmp_path / "first", out, "participant", "--t1_tissue=map") == 0
+    assert asl_pinn("evaluate", out, tmp_path / "first") == 0
+
+
+def test_schedules_may_be_listed(tmp_path):
+    flags = ("--matrix_size=4", "--schedule=1.8,1.0,0.5", "--resolution=4")
+    assert asl_pinn("simulate", f"--output_dir={tmp_path}", *flags) == 0
+    sidecar = json.loads((tmp_path / "sub-01/perf/sub-01_asl.json").read_text())
+    assert sidecar["LabelingDuration"] == [1.8, 1.0, 0.5]
+    assert sidecar["PostLabelingDelay"] == pytest.approx([1.6, 0.6, 0.1])
+
+
+@pytest.mark.skipif(not IN_VIVO.is_dir(), reason="the in vivo dataset is not beside the project")
+def test_in_vivo_dataset_gives_plausible_maps(tmp_path):
+    assert asl_pinn("quantify", IN_VIVO, tmp_path, "participant", "--method=nlls") == 0
+    base = f"{tmp_path}/sub-01/perf/sub-01_desc-nlls"
+    cbf, att, status = (
+        np.asarray(nib.load(f"{base}{name}.nii.gz").dataobj)
+        for name in ("_cbf", "_att", "Status_dseg")
+    )
+    fitted = status == Status.FITTED
+    assert fitted.sum() > 4000
+    assert 30.0 < np.median(cbf[fitted]) < 100.0
+    assert 0.7 < np.median(att[fitted]) < 1.6
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["-h"]])
+def test_overview_lists_the_commands(arguments, capsys):
+    assert asl_pinn(*arguments) == 0
+    printed = capsys.readouterr().out
+    for command in COMMANDS:
+        assert f"  {command} " in printed
+
+
+def test_overview_does_not_wait_for_jax():
+    code = "import sys; from asl_pinn.cli import main; main(['a', '--help']); "
+    code += "assert not {'jax', 'numpy', 'nibabel'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_its_flags(command, capsys):
+    assert asl_pinn(command, "--help") == 0
+    assert f"usage: asl-pinn {command} " in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert asl_pinn("--version") == 0
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["segment"], "unknown command 'segment'"),
+        (["quantify"], "0 arguments given, 3 expected"),
+        (["quantify", "a", "b", "group"], "analysis level 'group'"),
+        (["quantify", "a", "b", "participant", "--method=magic"], "--method"),
+        (["quantify", "a", "b", "participant", "--cbf_max=high"], "--cbf_max"),
+        (["quantify", "a", "b", "participant", "--colour=red"], "colour"),
+        (["quantify", "/nonexistent", "b", "participant"], "/nonexistent: no such folder"),
+        (["simulate"], "--output_dir is missing"),
+        (["simulate", "--output_dir=x", "--tsnr=-1"], "tSNR must be positive"),
+        (["simulate", "--output_dir=x", "--slice=99"], "slice '99'"),
+        (["simulate", "--output_dir=x", "--matrix_size=6"], "no Hadamard matrix of size 6"),
+        (["simulate", "--output_dir=x", "--schedule=soon"], "--schedule=soon is none of"),
+        (["simulate", "--output_dir=x", "--schedule=1,2"], "--matrix_size=8 needs 7"),
+        (["simulate", "--output_dir=x", "--schedule=1,a"], "no list of seconds"),
+        (["simulate", "--output_dir=x", "--phantom=bats"], "--bats_dir is missing"),
+        (["simulate", "--output_dir=x", "--phantom=bats", "--bats_dir=."], "BATS_cbf_1c"),
+        (["simulate", "--output_dir=x", "more"], "1 arguments given, 0 expected"),
+        (["evaluate", "/nonexistent", "."], "/nonexistent: no such folder"),
+        (["evaluate", "."], "1 arguments given, 2 expected"),
+    ],
+)
+def test_mistakes_end_with_one_line(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, *arguments)
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_command_shows_the_overview_as_a_mistake(capsys):
+    assert asl_pinn() == 2
+    assert "usage: asl-pinn" in capsys.readouterr().out
+
+
+def test_output_folder_that_is_a_file_is_refused_before_the_fit(dataset, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    line = fails(capsys, "quantify", dataset, tmp_path / "file" / "out", "participant")
+    assert "is a file" in line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
+    assert asl_pinn("quantify", dataset, tmp_path, "participant") == 0
+    before = files(tmp_path)
+    capsys.readouterr()
+    fails(capsys, "quantify", dataset, tmp_path, "participant", "--mask=/nonexistent.nii.gz")
+    fails(capsys, "quantify", dataset, tmp_path, "participant", "--att_min=5")
+    assert files(tmp_path) == before
+
+
+def test_evaluate_names_the_map_whose_truth_is_missing(dataset, tmp_path, capsys):
+    assert asl_pinn("quantify", dataset, tmp_path, "participant") == 0
+    capsys.readouterr()
+    line = fails(capsys, "evaluate", tmp_path, dataset / "sub-01")
+    assert "sub-01_desc-truth_att.nii.gz" in line
+    line = fails(capsys, "evaluate", dataset / "sub-01", dataset)
+    assert "no *_desc-<method>_cbf.nii.gz" in line

@@ -57,10 +57,10 @@ class AslData:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Voxels of the mask with finite differences, M0 > 0 and T1 > 0, shape (X, Y, Z)."""
+        """Voxels of the mask with finite data, M0 > 0 and T1 >= 0.1 s, shape (X, Y, Z)."""
         finite = np.isfinite(self.delta_m).all(axis=-1)
         positive = (self.m0 > 0.0) & np.isfinite(self.m0)
-        relaxing = (self.t1_tissue > 0.0) & np.isfinite(self.t1_tissue)
+        relaxing = (self.t1_tissue >= 0.1) & np.isfinite(self.t1_tissue)
         return np.asarray(self.mask, dtype=bool) & finite & positive & relaxing
 
 

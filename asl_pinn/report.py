@@ -27,7 +27,7 @@ _STATUS = {
     Status.FITTED: "fitted within the bounds",
     Status.ON_BOUND: "ended on a bound",
     Status.NOT_CONVERGED: "did not converge",
-    Status.SKIPPED: "skipped: NaN or infinite data, or M0 or T1 not positive",
+    Status.SKIPPED: "skipped: NaN or infinite data, M0 not positive, or T1 below 0.1 s",
 }
 
 

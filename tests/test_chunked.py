@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from asl_pinn.chunked import map_chunked
+from asl_pinn.chunked import chunk_for, map_chunked
 
 
 @pytest.mark.parametrize("length", [1, 3, 7, 8, 9, 16, 17])
@@ -12,8 +12,8 @@ def test_chunks_change_nothing(length):
     assert np.array_equal(twice, 2 * b)
 
 
-@pytest.mark.parametrize(("length", "sizes"), [(3, [4]), (8, [8]), (17, [8, 8, 8]), (1, [1])])
-def test_every_chunk_has_one_shape_so_that_one_compilation_serves(length, sizes):
+@pytest.mark.parametrize("length", [1, 3, 8, 17])
+def test_every_chunk_has_one_shape_so_that_one_compilation_serves(length):
     seen = []
 
     def look(values):
@@ -21,4 +21,9 @@ def test_every_chunk_has_one_shape_so_that_one_compilation_serves(length, sizes)
         return values
 
     map_chunked(look, (np.zeros(length),), 8)
-    assert seen == sizes
+    assert seen == [8] * -(-length // 8)
+
+
+@pytest.mark.parametrize(("length", "size"), [(1, 1), (3, 4), (8, 8), (9, 8), (1000, 8)])
+def test_small_problems_get_small_chunks(length, size):
+    assert chunk_for(length, 8) == size

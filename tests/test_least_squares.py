@@ -115,6 +115,7 @@ def test_small_systems_are_solved(size):
     random = np.random.default_rng(size)
     factor = random.normal(size=(size, size + 2))
     matrix = factor @ factor.T
-    assert np.allclose(matrix @ solve_small(matrix, np.eye(size)), np.eye(size), atol=1e-9)
+    inverse = np.stack(solve_small(matrix, np.eye(size)))
+    assert np.allclose(matrix @ inverse, np.eye(size), atol=1e-9)
     vector = random.normal(size=size)
     assert np.allclose(solve_small(matrix, vector), np.linalg.solve(matrix, vector), rtol=1e-9)

@@ -1,5 +1,6 @@
 """`asl-pinn quantify`."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +36,12 @@ def define_flags(values: flags.FlagValues) -> None:
         **to,
     )
     flags.DEFINE_float("t1_blood", kinetics.T1_BLOOD, "T1 of arterial blood [s].", **to)
+    flags.DEFINE_string(
+        "checkpoint_dir",
+        None,
+        "Where long trainings keep their state; else in OUTPUT_DIR/.checkpoints until they end.",
+        **to,
+    )
     define_execution_flags(values)
     define_option_flags({name: entry.options for name, entry in ESTIMATORS.items()}, values)
 
@@ -48,8 +55,9 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     options = options_from_flags(ESTIMATORS[method].options, values)
     mask = values["mask"].value
     t1_tissue = _t1_tissue(values["t1_tissue"].value)
-    circumstances = execution(values)
     require_writable(Path(output_dir))
+    checkpoint_dir = Path(values["checkpoint_dir"].value or Path(output_dir) / ".checkpoints")
+    circumstances = execution(values, checkpoint_dir)
     for asl_run in bids.find_runs(Path(bids_dir), values["participant_label"].value):
         data, notes = bids.read_run(
             asl_run,
@@ -59,6 +67,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         )
         maps = quantify(asl_run, data, notes, Path(output_dir), method, options, circumstances)
         print(_summary(asl_run.stem, method, maps))
+    if values["checkpoint_dir"].value is None:
+        shutil.rmtree(checkpoint_dir, ignore_errors=True)
     return 0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from asl_pinn.chunked import map_chunked
+from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.estimators.voxelwise import (
     CBF_UNIT,
@@ -17,25 +17,41 @@ from asl_pinn.estimators.voxelwise import (
     bounds,
     check,
     noise_from_squares,
+    noise_sample,
     residuals,
     start,
 )
 from asl_pinn.execution import Execution
-from asl_pinn.least_squares import Settings, Solution, solve
+from asl_pinn.least_squares import SOLVERS, Settings, solve
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, gather, predict
 
-_ROUND = 8
+_ROUNDS = (4, 4, 8)
 _POLISH = 4
 
 
 class Fit(NamedTuple):
-    """End of a round for each voxel."""
+    """End of the solves of V voxels.
+
+    Attributes
+    ----------
+    x : ndarray, shape (V, 2)
+        CBF / 50 and ATT [s].
+    hessian : ndarray, shape (V, 2, 2)
+        Gauss-Newton Hessian of the cost.
+    squares : ndarray, shape (V,)
+        Weighted sum of squared misfits [squared unit of delta_m].
+    converged : ndarray of bool, shape (V,)
+        Whether a tolerance was met.
+    trust : ndarray, shape (V,)
+        State of the solver.
+    """
 
     x: NDArray
     hessian: NDArray
-    converged: NDArray
     squares: NDArray
+    converged: NDArray
+    trust: NDArray
 
 
 def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionMaps:
@@ -43,7 +59,7 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
 
     The residuals are the misfits in units of the noise, with soft-L1 loss, and the distance
     of ATT from its initial guess. The noise is estimated from the data: from the best fits
-    on the grid of starting points, then from those of the first round of steps.
+    on the grid of starting points, then from the fits of a sample of the voxels.
 
     Parameters
     ----------
@@ -67,16 +83,19 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     check(data, options)
     voxels = gather(data, execution.dtype)
     starts, noise_sd = start(voxels, data, options)
-    first = _round(voxels, starts, noise_sd, data, options, _ROUND)
-    noise_sd = noise_from_squares(first.squares, data.protocol.n_delays, voxels)
-    solved = solve_voxels(voxels, first.x, noise_sd, data, options)
+    sample = solve_voxels(noise_sample(voxels), noise_sample(starts), noise_sd, data, options)
+    noise_sd = noise_from_squares(sample.squares, data.protocol.n_delays, voxels)
+    solved = solve_voxels(voxels, starts, noise_sd, data, options)
     return assemble(data, options, noise_sd, solved.x, solved.hessian, solved.converged)
 
 
 def solve_voxels(
     voxels: Voxels, starts: NDArray, noise_sd: float, data: AslData, options: NllsOptions
 ) -> Fit:
-    """Minimise the cost of every voxel: a few steps for all, the rest for those in need.
+    """Minimise the cost of every voxel.
+
+    A few steps are made for all voxels, then more for those that have not converged, so
+    that the quick ones do not wait for the slow ones.
 
     Parameters
     ----------
@@ -95,64 +114,62 @@ def solve_voxels(
     -------
     Fit
     """
-    solved = _round(voxels, starts, noise_sd, data, options, min(_ROUND, options.max_steps))
-    slow = np.flatnonzero(~solved.converged)
-    if slow.size and options.max_steps > _ROUND:
-        rest = jax.tree.map(lambda values: values[slow], voxels)
-        further = _round(rest, solved.x[slow], noise_sd, data, options, options.max_steps - _ROUND)
-        for values, new in zip(solved, further, strict=True):
-            values[slow] = new
-    return solved
-
-
-def _round(
-    voxels: Voxels,
-    starts: NDArray,
-    noise_sd: float,
-    data: AslData,
-    options: NllsOptions,
-    max_steps: int,
-) -> Fit:
     dtype = starts.dtype
-    sd, n_averages = np.asarray(noise_sd, dtype), np.asarray(data.n_averages, dtype)
     box = bounds(options, dtype)
-    return map_chunked(
-        lambda chunk, x: _solve_chunk(
-            chunk, x, box, sd, data.protocol, n_averages, options, max_steps
-        ),
-        (voxels, starts),
-        options.chunk_size,
-    )
+    constants = np.asarray(noise_sd, dtype), data.protocol, np.asarray(data.n_averages, dtype)
+    size = chunk_for(int(np.count_nonzero(data.valid)), options.chunk_size)
+
+    def advance(which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool) -> Fit:
+        chosen = jax.tree.map(lambda values: values[which], voxels)
+        return map_chunked(
+            lambda *chunk: _solve_chunk(*chunk, box, *constants, options, steps, hold_att),
+            (chosen, x[which], trust[which]),
+            size,
+        )
+
+    everything = np.arange(len(starts))
+    trust = np.full(len(starts), SOLVERS[options.solver].trust, dtype)
+    found = advance(everything, starts, trust, min(_ROUNDS[0], options.max_steps), False)
+    done = _ROUNDS[0]
+    for steps in (*_ROUNDS[1:], options.max_steps):
+        slow = np.flatnonzero(~found.converged)
+        steps = min(steps, options.max_steps - done)
+        if not slow.size or steps <= 0:
+            break
+        further = advance(slow, found.x, found.trust, steps, False)
+        for values, new in zip(found, further, strict=True):
+            values[slow] = new
+        done += steps
+    # Where the minimum lies on a kink, ATT stalls there before CBF has settled.
+    settled = advance(everything, found.x, trust, _POLISH, True)
+    return settled._replace(converged=found.converged)
 
 
 @jax.jit
 def _solve_chunk(
     voxels: Voxels,
     starts: Array,
+    trust: Array,
     box: tuple[Array, Array],
     noise_sd: Array,
     protocol: Protocol,
     n_averages: Array,
     options: NllsOptions,
     max_steps: Array,
+    hold_att: Array,
 ) -> Fit:
-    # Where the minimum lies on a kink, ATT stalls there before CBF has settled: hold it then.
-    schemes = jnp.array([[False, False], [False, True]]), jnp.array([max_steps, _POLISH])
+    settings = Settings(options.xtol, options.ftol, max_steps, options.loss_scale)
+    held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])
 
-    def solve_voxel(voxel: Voxels, start: Array) -> Fit:
+    def solve_voxel(voxel: Voxels, start: Array, trust: Array) -> Fit:
         def residual(x: Array) -> Array:
             return residuals(x, voxel, noise_sd, protocol, n_averages, options)
 
-        def phase(x: Array, scheme: tuple[Array, Array]) -> tuple[Array, Solution]:
-            held, steps = scheme
-            lower, upper = (jnp.where(held, x, bound) for bound in box)
-            settings = Settings(options.xtol, options.ftol, steps, options.loss_scale)
-            found = solve(residual, x, lower, upper, settings, options.solver)
-            return found.x, found
-
-        x, phases = jax.lax.scan(phase, start, schemes)
+        lower, upper = (jnp.where(held, start, bound) for bound in box)
+        found = solve(residual, start, lower, upper, settings, options.solver, trust)
+        x = found.x
         misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
         squares = jnp.sum(n_averages * misfit**2)
-        return Fit(x, phases.hessian[-1], phases.converged[0], squares)
+        return Fit(x, found.hessian, squares, found.converged, found.trust)
 
-    return jax.vmap(solve_voxel)(voxels, starts)
+    return jax.vmap(solve_voxel)(voxels, starts, trust)

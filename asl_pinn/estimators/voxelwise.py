@@ -1,7 +1,7 @@
 """What the voxel-wise fits share: the cost, its start, the noise and the maps."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,13 @@ from jax import Array
 from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
-from asl_pinn.chunked import map_chunked
+from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
 from asl_pinn.errors import InputError
 from asl_pinn.least_squares import soft_l1_cost, solve_small
 from asl_pinn.options import option
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, predict
+from asl_pinn.voxels import Voxels, predict, predict_over_att
 
 CBF_UNIT = 50.0
 """CBF in the solver's unit of order one [mL/100g/min]."""
@@ -25,6 +25,8 @@ CBF_UNIT = 50.0
 _TYPICAL_CBF = 40.0
 _LEAST_NOISE = 1e-3
 _NOISE_SAMPLE = 4096
+
+T = TypeVar("T")
 
 
 @jax.tree_util.register_dataclass
@@ -45,7 +47,7 @@ class NllsOptions:
     max_steps: int = option(60, "Most steps a voxel may take.")
     xtol: float = option(1e-4, "Step that counts as none [s, or 50 mL/100g/min].")
     ftol: float = option(1e-6, "Relative reduction of the cost that counts as none.")
-    chunk_size: int = option(16384, "Voxels solved together; bounds memory.")
+    chunk_size: int = option(4096, "Voxels solved together; bounds memory.")
 
 
 def check(data: AslData, options: NllsOptions) -> None:
@@ -110,7 +112,7 @@ def residuals(
         Misfits in units of the noise, then the distance of ATT from its guess.
     """
     misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
-    return _weigh(misfit, x[1], noise_sd, n_averages, options)
+    return _weigh(misfit, x[1:], noise_sd, n_averages, options)
 
 
 def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
@@ -139,17 +141,20 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray,
         Standard deviation of one difference image [unit of delta_m].
     """
     constants = data.protocol, np.asarray(data.n_averages, voxels.m0.dtype), options
-    every = -(-len(voxels.m0) // _NOISE_SAMPLE)
-    sample = jax.tree.map(lambda values: values[::every], voxels)
+    size = chunk_for(len(voxels.m0), options.chunk_size)
     squares = map_chunked(
-        lambda chunk: _grid_squares(chunk, *constants), (sample,), options.chunk_size
+        lambda chunk: _grid_squares(chunk, *constants), (noise_sample(voxels),), size
     )
     noise_sd = noise_from_squares(squares, data.protocol.n_delays, voxels)
     sd = np.asarray(noise_sd, voxels.m0.dtype)
-    starts = map_chunked(
-        lambda chunk: _grid_start(chunk, sd, *constants), (voxels,), options.chunk_size
-    )
+    starts = map_chunked(lambda chunk: _grid_start(chunk, sd, *constants), (voxels,), size)
     return starts, noise_sd
+
+
+def noise_sample(values: T) -> T:
+    """Every k-th voxel of a pytree of arrays, enough to estimate the noise from."""
+    every = -(-len(jax.tree.leaves(values)[0]) // _NOISE_SAMPLE)
+    return jax.tree.map(lambda leaf: leaf[::every], values)
 
 
 def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float:
@@ -227,7 +232,7 @@ def _standard_deviations(hessian: Array) -> Array:
     def one(matrix: Array) -> Array:
         floor = jnp.finfo(matrix.dtype).eps * jnp.trace(matrix)
         eye = jnp.eye(len(matrix), dtype=matrix.dtype)
-        inverse = solve_small(matrix + floor * eye, eye)
+        inverse = jnp.stack(solve_small(matrix + floor * eye, eye))
         return jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 0.0))
 
     return jax.vmap(one)(hessian)
@@ -240,8 +245,8 @@ def _grid_squares(
     """Smallest weighted sum of squares on the grid, shape (V,)."""
 
     def smallest(voxel: Voxels) -> Array:
-        _, misfits = _grid(voxel, protocol, n_averages, options)
-        return jnp.min(jnp.sum(n_averages * misfits**2, axis=-1))
+        _, _, misfits = _grid(voxel, protocol, n_averages, options)
+        return jnp.min(jnp.sum(n_averages[:, None] * misfits**2, axis=0))
 
     return jax.vmap(smallest)(voxels)
 
@@ -253,41 +258,35 @@ def _grid_start(
     """Point of least cost on the grid, shape (V, 2)."""
 
     def cheapest(voxel: Voxels) -> Array:
-        points, misfits = _grid(voxel, protocol, n_averages, options)
-
-        def cost(x: Array, misfit: Array) -> Array:
-            residual = _weigh(misfit, x[1], noise_sd, n_averages, options)
-            return soft_l1_cost(residual, options.loss_scale)
-
-        return points[jnp.argmin(jax.vmap(cost)(points, misfits))]
+        cbf, att, misfits = _grid(voxel, protocol, n_averages, options)
+        residual = _weigh(misfits, att[None], noise_sd, n_averages[:, None], options)
+        best = jnp.argmin(soft_l1_cost(residual, options.loss_scale))
+        return jnp.stack([cbf[best] / CBF_UNIT, att[best]])
 
     return jax.vmap(cheapest)(voxels)
 
 
 def _grid(
     voxel: Voxels, protocol: Protocol, n_averages: Array, options: NllsOptions
-) -> tuple[Array, Array]:
-    """Transit times of a grid, each with its best CBF, and the misfits they leave.
+) -> tuple[Array, Array, Array]:
+    """Best CBF of each transit time on a grid, shapes (G,), and the misfits, shape (D, G).
 
     The signal is taken as linear in CBF, which it nearly is.
     """
     dtype = voxel.m0.dtype
-
-    def point(att: Array) -> tuple[Array, Array]:
-        unit = predict(_TYPICAL_CBF, att, voxel, protocol)
-        energy = jnp.maximum(jnp.sum(n_averages * unit**2), jnp.finfo(dtype).tiny)
-        share = jnp.sum(n_averages * unit * voxel.delta_m) / energy
-        share = jnp.clip(share, 0.0, options.cbf_max / _TYPICAL_CBF)
-        return jnp.stack([share * (_TYPICAL_CBF / CBF_UNIT), att]), share * unit - voxel.delta_m
-
-    return jax.vmap(point)(
-        jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
-    )
+    att = jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
+    unit = predict_over_att(_TYPICAL_CBF, att, voxel, protocol)
+    measured, weights = voxel.delta_m[:, None], n_averages[:, None]
+    energy = jnp.maximum(jnp.sum(weights * unit**2, axis=0), jnp.finfo(dtype).tiny)
+    share = jnp.sum(weights * unit * measured, axis=0) / energy
+    cbf = jnp.clip(_TYPICAL_CBF * share, 0.0, options.cbf_max)
+    return cbf, att, cbf / _TYPICAL_CBF * unit - measured
 
 
 def _weigh(
     misfit: Array, att: Array, noise_sd: Array, n_averages: Array, options: NllsOptions
 ) -> Array:
+    """Misfits (D, ...) over the noise, then the distance of ATT (1, ...) from its guess."""
     weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype))
     penalty = (att - options.att_guess) / options.att_guess_sd
-    return jnp.append(misfit * weights / noise_sd, penalty)
+    return jnp.concatenate([misfit * weights / noise_sd, penalty])

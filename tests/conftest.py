@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -12,6 +14,15 @@ from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
+
+
+def pytest_configure() -> None:
+    """Let workers, subprocesses and later runs share what has been compiled."""
+    folder = str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture

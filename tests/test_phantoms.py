@@ -7,6 +7,8 @@ import pytest
 from nilearn.image import resample_img
 from numpy.typing import NDArray
 
+from asl_pinn.bids import find_runs, read_run
+from asl_pinn.cli import main
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
 from asl_pinn.phantoms import bats_phantom, mni_phantom, select_slices
@@ -276,3 +278,13 @@ def test_bats_refuses_an_empty_brain(tmp_path, bats_maps):
     bats_maps["BATS_m0"] = bats_maps["BATS_m0"] * 0.0
     with pytest.raises(InputError, match="no voxel"):
         bats_phantom(write(tmp_path, bats_maps))
+
+
+def test_bats_can_be_simulated_from_the_command_line(tmp_path, bats_maps, capsys):
+    folder = write(tmp_path / "bats", bats_maps)
+    output = tmp_path / "simulated"
+    arguments = [f"--output_dir={output}", "--phantom=bats", f"--bats_dir={folder}"]
+    assert main(["asl-pinn", "simulate", *arguments]) == 0
+    assert "transit times are in" in capsys.readouterr().out
+    (run,) = find_runs(output)
+    assert read_run(run)[0].valid.any()

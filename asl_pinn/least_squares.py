@@ -51,6 +51,8 @@ class Solution(NamedTuple):
         Steps that were tried.
     converged : Array of bool, shape ()
         Whether a tolerance was met.
+    stuck : Array of bool, shape ()
+        Whether that was by steps too small, as on a kink, and not by a cost that is flat.
     trust : Array, shape ()
         How far the solver trusts its model at the end, to go on from there.
     """
@@ -60,6 +62,7 @@ class Solution(NamedTuple):
     hessian: Array
     n_steps: Array
     converged: Array
+    stuck: Array
     trust: Array
 
 
@@ -156,11 +159,11 @@ def solve(
     tiny = jnp.finfo(start.dtype).tiny
 
     def unfinished(state: tuple[Any, ...]) -> Array:
-        *_, n_steps, converged = state
-        return (n_steps < settings.max_steps) & ~converged
+        *_, n_steps, flat, stuck = state
+        return (n_steps < settings.max_steps) & ~flat & ~stuck
 
     def advance(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        x, model, trust, n_steps, _ = state
+        x, model, trust, n_steps, *_ = state
         local = _restrict(model, x, low, high)
         room = tuple(map(jnp.subtract, low, x)), tuple(map(jnp.subtract, high, x))
         aim = map(jnp.add, x, rule.propose(local, *room, trust))
@@ -179,14 +182,15 @@ def solve(
         x, model = jax.tree.map(
             lambda new, old: jnp.where(accepted, new, old), (reached, candidate), (x, model)
         )
-        return x, model, trust, n_steps + 1, flat | stuck
+        return x, model, trust, n_steps + 1, flat, stuck & ~flat
 
     x = tuple(start)
     first = _linearise(residual, x, settings.loss_scale)
-    state = (x, first, trust, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    x, model, trust, n_steps, converged = jax.lax.while_loop(unfinished, advance, state)
+    no = jnp.zeros((), bool)
+    state = (x, first, trust, jnp.zeros((), jnp.int32), no, no)
+    x, model, trust, n_steps, flat, stuck = jax.lax.while_loop(unfinished, advance, state)
     hessian = jnp.stack([jnp.stack(row) for row in model.hessian])
-    return Solution(jnp.stack(x), model.cost, hessian, n_steps, converged, trust)
+    return Solution(jnp.stack(x), model.cost, hessian, n_steps, flat | stuck, stuck, trust)
 
 
 def solve_small(rows: Sequence[Sequence[Array]], side: Sequence[Array]) -> Vector:

@@ -27,6 +27,7 @@ def crease(x):
 def test_rosenbrock_is_solved(solver):
     found = solve(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, TIGHT, solver)
     assert bool(found.converged)
+    assert not bool(found.stuck)
     assert np.allclose(found.x, 1.0, atol=1e-6)
     assert int(found.n_steps) < 100
 
@@ -67,6 +68,7 @@ def test_a_minimum_on_a_kink_is_found_from_both_sides(solver):
     for begin in (-3.0, 4.0):
         found = solve(crease, jnp.array([begin, 0.0]), *FREE, TIGHT, solver)
         assert float(found.x[0]) == pytest.approx(1.0, abs=1e-3)
+        assert bool(found.stuck)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

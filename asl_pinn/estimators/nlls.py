@@ -43,6 +43,8 @@ class Fit(NamedTuple):
         Weighted sum of squared misfits [squared unit of delta_m].
     converged : ndarray of bool, shape (V,)
         Whether a tolerance was met.
+    stuck : ndarray of bool, shape (V,)
+        Whether that was on a kink.
     trust : ndarray, shape (V,)
         State of the solver.
     """
@@ -51,6 +53,7 @@ class Fit(NamedTuple):
     hessian: NDArray
     squares: NDArray
     converged: NDArray
+    stuck: NDArray
     trust: NDArray
 
 
@@ -127,22 +130,25 @@ def solve_voxels(
             size,
         )
 
-    everything = np.arange(len(starts))
+    def replace(which: NDArray, new: Fit) -> None:
+        for values, new_values in zip(found, new, strict=True):
+            values[which] = new_values
+
     trust = np.full(len(starts), SOLVERS[options.solver].trust, dtype)
-    found = advance(everything, starts, trust, min(_ROUNDS[0], options.max_steps), False)
-    done = _ROUNDS[0]
+    done = min(_ROUNDS[0], options.max_steps)
+    found = advance(np.arange(len(starts)), starts, trust, done, False)
     for steps in (*_ROUNDS[1:], options.max_steps):
         slow = np.flatnonzero(~found.converged)
         steps = min(steps, options.max_steps - done)
-        if not slow.size or steps <= 0:
-            break
-        further = advance(slow, found.x, found.trust, steps, False)
-        for values, new in zip(found, further, strict=True):
-            values[slow] = new
-        done += steps
+        if slow.size and steps > 0:
+            replace(slow, advance(slow, found.x, found.trust, steps, False))
+            done += steps
     # Where the minimum lies on a kink, ATT stalls there before CBF has settled.
-    settled = advance(everything, found.x, trust, _POLISH, True)
-    return settled._replace(converged=found.converged)
+    stuck = np.flatnonzero(found.stuck)
+    if stuck.size:
+        settled = advance(stuck, found.x, trust, _POLISH, True)
+        replace(stuck, settled._replace(converged=found.converged[stuck]))
+    return found
 
 
 @jax.jit
@@ -170,6 +176,6 @@ def _solve_chunk(
         x = found.x
         misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
         squares = jnp.sum(n_averages * misfit**2)
-        return Fit(x, found.hessian, squares, found.converged, found.trust)
+        return Fit(x, found.hessian, squares, found.converged, found.stuck, found.trust)
 
     return jax.vmap(solve_voxel)(voxels, starts, trust)

@@ -54,7 +54,7 @@ def resolve(options: Options) -> Options:
     Parameters
     ----------
     options : dataclass
-        With a field `preset` and fields declared by `by_preset`.
+        With a field `preset` if any are declared by `by_preset`.
 
     Returns
     -------

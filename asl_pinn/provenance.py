@@ -10,6 +10,7 @@ import jax
 
 from asl_pinn import __version__
 from asl_pinn.execution import Execution
+from asl_pinn.options import resolve
 
 
 def describe(options: Any, execution: Execution, sources: Sequence[str]) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def describe(options: Any, execution: Execution, sources: Sequence[str]) -> dict
     Parameters
     ----------
     options : dataclass
-        Options of the estimator.
+        Options of the estimator; those left to a preset are stated with its values.
     execution : Execution
         Seed and floating-point type.
     sources : sequence of str
@@ -31,7 +32,7 @@ def describe(options: Any, execution: Execution, sources: Sequence[str]) -> dict
     """
     packages = ("jax", "jaxlib", "numpy", "scipy", "nibabel")
     return {
-        "Options": dataclasses.asdict(options),
+        "Options": dataclasses.asdict(resolve(options)),
         "Seed": execution.seed,
         "DataType": str(execution.dtype),
         "Device": jax.devices()[0].device_kind,

@@ -134,6 +134,17 @@ def test_schedules_may_be_listed(tmp_path):
     assert sidecar["PostLabelingDelay"] == pytest.approx([1.6, 0.6, 0.1])
 
 
+def test_demo_leaves_maps_scores_and_a_figure_and_says_where(tmp_path, capsys):
+    assert asl_pinn("demo", f"--output_dir={tmp_path}", "--methods=nlls") == 0
+    printed = capsys.readouterr().out
+    for name in ("demo.png", "scores.json", "quantified", "simulated"):
+        assert str(tmp_path / name) in printed
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((tmp_path / "scores.json").read_text())["Scores"]
+    assert {row["map"] for row in rows} == {"cbf", "att"}
+    assert all(0.3 < row["scores"]["ssim_masked"] < 0.8 for row in rows)
+
+
 @pytest.mark.skipif(not IN_VIVO.is_dir(), reason="the in vivo dataset is not beside the project")
 def test_in_vivo_dataset_gives_plausible_maps(tmp_path):
     assert asl_pinn("quantify", IN_VIVO, tmp_path, "participant", "--method=nlls") == 0
@@ -195,6 +206,7 @@ def test_version(capsys):
         (["simulate", "--output_dir=x", "more"], "1 arguments given, 0 expected"),
         (["evaluate", "/nonexistent", "."], "/nonexistent: no such folder"),
         (["evaluate", "."], "1 arguments given, 2 expected"),
+        (["demo", "--methods=magic"], "unknown method 'magic'"),
     ],
 )
 def test_mistakes_end_with_one_line(arguments, message, capsys, tmp_path, monkeypatch):

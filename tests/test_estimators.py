@@ -12,7 +12,7 @@ from asl_pinn.estimators import ESTIMATORS, get_estimator
 from asl_pinn.execution import Execution
 from asl_pinn.simulate import simulate
 
-QUICK: dict[str, dict[str, object]] = {}
+QUICK: dict[str, dict[str, object]] = {"pinn": {"members": 2, "network_width": 32}}
 """Options that make a method quick enough for a test, where its defaults are not."""
 
 

@@ -5,7 +5,7 @@ import jax
 import pytest
 from absl import flags
 
-from asl_pinn.options import define_flags, option, options_from_flags
+from asl_pinn.options import by_preset, define_flags, option, options_from_flags, resolve
 
 
 @jax.tree_util.register_dataclass
@@ -50,6 +50,24 @@ def test_help_states_each_methods_default(values):
 def test_values_of_the_wrong_kind_are_refused(values, argument):
     with pytest.raises(flags.IllegalFlagValueError):
         values(["program", argument])
+
+
+@dataclasses.dataclass(frozen=True)
+class Third:
+    preset: Literal["near", "far"] = option("near", "Which preset.")
+    reach: float | None = by_preset("How far [s].", near=1.0, far=9.0)
+    order: Literal["up", "down"] | None = by_preset("Which way.", near="up", far="down")
+
+
+def test_presets_fill_in_what_the_user_left_open():
+    assert resolve(Third()) == Third("near", 1.0, "up")
+    assert resolve(Third("far", order="up")) == Third("far", 9.0, "up")
+    assert resolve(First()) == First()
+    values = flags.FlagValues()
+    define_flags({"third": Third}, values)
+    values(["program", "--preset=far", "--reach=3"])
+    assert resolve(options_from_flags(Third, values)) == Third("far", 3.0, "down")
+    assert "9.0 with --preset=far" in values["reach"].help
 
 
 def test_floats_are_leaves_and_the_rest_is_static():

@@ -9,28 +9,29 @@ from asl_pinn import bids, plots
 from asl_pinn.commands.arguments import positional
 from asl_pinn.commands.evaluate import as_json, evaluate, table
 from asl_pinn.commands.quantify import quantify
-from asl_pinn.estimators import ESTIMATORS
+from asl_pinn.estimators import get_estimator
 from asl_pinn.execution import Execution
 from asl_pinn.files import require_writable, write_bytes, write_json
 from asl_pinn.phantoms import mni_phantom, select_slices
 from asl_pinn.protocol import label_durations, time_encoded_protocol
 from asl_pinn.simulate import simulate
 
-USAGE = "[--output_dir=out/demo]"
+USAGE = "[--output_dir=out/demo] [--methods=nlls,pinn]"
 
-_METHODS = ("nlls",)
 _TSNR = 1.5
 
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command."""
     flags.DEFINE_string("output_dir", "out/demo", "Where to write.", flag_values=values)
+    flags.DEFINE_list("methods", ["nlls", "pinn"], "Estimators to compare.", flag_values=values)
 
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Simulate the central slice, quantify what was written, score it and draw it."""
     positional(arguments, USAGE, 0)
     output_dir = Path(values["output_dir"].value)
+    estimators = {method: get_estimator(method) for method in values["methods"].value}
     require_writable(output_dir)
     phantom = select_slices(mni_phantom(), "central")
     protocol = time_encoded_protocol(label_durations("t1_adjusted", 7))
@@ -46,9 +47,9 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     data, notes = bids.read_run(asl_run, t1_tissue="map")
     maps = {
         method: quantify(
-            asl_run, data, notes, quantified, method, ESTIMATORS[method].options(), Execution()
+            asl_run, data, notes, quantified, method, estimator.options(), Execution(progress=True)
         )
-        for method in _METHODS
+        for method, estimator in estimators.items()
     }
     scored = evaluate(quantified, simulated / "derivatives" / "truth")
     write_json(output_dir / "scores.json", as_json(scored))

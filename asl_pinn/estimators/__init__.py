@@ -6,7 +6,7 @@ from typing import Any
 
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.errors import InputError
-from asl_pinn.estimators import nlls, nlls_scipy, voxelwise
+from asl_pinn.estimators import nlls, nlls_scipy, pinn, voxelwise
 from asl_pinn.execution import Execution
 
 Fit = Callable[[AslData, Any, Execution], PerfusionMaps]
@@ -33,6 +33,7 @@ class Estimator:
 
 ESTIMATORS: dict[str, Estimator] = {
     "nlls": Estimator(nlls.fit, voxelwise.NllsOptions, "voxel-wise regularised least squares"),
+    "pinn": Estimator(pinn.fit, pinn.PinnOptions, "physics-informed coordinate networks"),
     "nlls-scipy": Estimator(nlls_scipy.fit, voxelwise.NllsOptions, "the same by SciPy, slowly"),
 }
 

@@ -1,0 +1,145 @@
+"""States of a long training on disk, written whole or not at all."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from asl_pinn.errors import InputError
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
+
+_KEPT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoints:
+    """Where and how often to keep the state of a training.
+
+    Attributes
+    ----------
+    directory : Path
+        A folder for this training alone; made where needed.
+    every : int
+        Steps between two checkpoints.
+    """
+
+    directory: Path
+    every: int
+
+    def part(self, name: str) -> "Checkpoints":
+        """Those of one part of a training that has several."""
+        return dataclasses.replace(self, directory=self.directory / name)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Short name of everything that determines a result.
+
+    A folder of that name is never resumed with other data or options: these make another
+    name, and so start anew beside it.
+
+    Parameters
+    ----------
+    *parts : pytree
+        Leaves are arrays, or anything whose `repr` tells it.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    leaves, structure = jax.tree.flatten(parts)
+    digest.update(str(structure).encode())
+    for leaf in leaves:
+        if isinstance(leaf, (np.ndarray, jax.Array)):
+            array = np.ascontiguousarray(leaf)
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        else:
+            digest.update(repr(leaf).encode())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def opened(checkpoints: Checkpoints | None) -> Iterator["ocp.CheckpointManager | None"]:
+    """Open the folder of a training's checkpoints for the length of a block.
+
+    Parameters
+    ----------
+    checkpoints : Checkpoints or None
+        None keeps nothing.
+
+    Yields
+    ------
+    orbax.checkpoint.CheckpointManager or None
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written to.
+    """
+    if checkpoints is None:
+        yield None
+        return
+    import orbax.checkpoint as ocp  # takes seconds to import
+
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=_KEPT, create=True, enable_async_checkpointing=False
+    )
+    directory = checkpoints.directory.absolute()
+    try:
+        manager = ocp.CheckpointManager(directory, options=options)
+    except OSError as error:
+        raise InputError(
+            f"{directory}: checkpoints cannot be kept there ({error.strerror}); choose a "
+            "folder that you may write to"
+        ) from None
+    with manager:
+        yield manager
+
+
+def save(manager: "ocp.CheckpointManager", step: int, state: Any) -> None:
+    """Write a state; a kill at any moment leaves this one or the one before.
+
+    Parameters
+    ----------
+    manager : orbax.checkpoint.CheckpointManager
+        From `opened`.
+    step : int
+        Steps that the state has behind it.
+    state : pytree of arrays
+    """
+    import orbax.checkpoint as ocp
+
+    manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)), force=True)
+
+
+def restore(manager: "ocp.CheckpointManager", like: Any) -> Any:
+    """Read the latest state, bit for bit as it was written.
+
+    Parameters
+    ----------
+    manager : orbax.checkpoint.CheckpointManager
+        From `opened`.
+    like : pytree of arrays
+        A state of the same structure, shapes and types.
+
+    Returns
+    -------
+    pytree of ndarray
+        `like` itself if nothing has been written yet.
+    """
+    import orbax.checkpoint as ocp
+
+    step = manager.latest_step()
+    if step is None:
+        return like
+    template = jax.tree.map(np.asarray, like)
+    return manager.restore(step, args=ocp.args.StandardRestore(template))

@@ -1,0 +1,190 @@
+"""Training of the networks on a dataset, and the maps that they give."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from numpy.typing import NDArray
+
+import asl_pinn
+from asl_pinn.checkpoints import Checkpoints, fingerprint
+from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators.pinn.losses import loss
+from asl_pinn.estimators.pinn.models import Params, Setting, init_params, make_setting, perfusion
+from asl_pinn.estimators.pinn.options import (
+    PinnOptions,
+    check,
+    compiled,
+    uses_signal_network,
+)
+from asl_pinn.estimators.pinn.scene import Scene, split, stack
+from asl_pinn.execution import Execution
+from asl_pinn.options import resolve
+from asl_pinn.training import Problem, start, train
+
+
+def fit(data: AslData, options: PinnOptions, execution: Execution) -> PerfusionMaps:
+    """Fit CBF and ATT as functions of the position, given by networks.
+
+    Slices are trained side by side in one program, each with its own networks, unless
+    `options.spatial_dims` is 3. With `execution.checkpoint_dir`, the state is kept in a
+    folder named after the data, the options and the seed: the same call resumes there and
+    ends in the same bits, while another one starts anew beside it.
+
+    Parameters
+    ----------
+    data : AslData
+        At least 3 delays, so that the noise can be told from the fit.
+    options : PinnOptions
+        Preset and what replaces its numbers.
+    execution : Execution
+        Seed, floating-point type, progress bar and checkpoints.
+
+    Returns
+    -------
+    PerfusionMaps
+        Means over the middle half of the members in each voxel; `noise_sd` is a rough
+        estimate from the best voxel-wise fits on a grid.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 delays, no valid voxel, an option is out of range, the
+        bolus kind does not suit the protocol, or the training diverges.
+
+    References
+    ----------
+    Raissi et al., J Comput Phys 378:686-707 (2019), for physics-informed networks.
+    """
+    options = resolve(options)
+    check(options)
+    voxelwise.check(data, voxelwise.NllsOptions())
+    parts, noise_sd = split(data, options, execution.seed, execution.dtype)
+    bolus = options.bolus if uses_signal_network(options) else "per_bolus"
+    setting = make_setting(data, bolus)
+    checkpoints = _checkpoints(data, options, execution)
+    longest = max(len(part.index) for part in parts)
+    n_groups = -(-len(parts) // options.slices_at_once)
+    size = -(-len(parts) // n_groups)
+    values = np.zeros((2, data.valid.sum()), execution.dtype)
+    for number in range(n_groups):
+        group = parts[number * size : (number + 1) * size]
+        maps = _fit_group(
+            stack([part.scene for part in group], longest),
+            jnp.asarray([part.number for part in group]),
+            options,
+            setting,
+            execution,
+            checkpoints and checkpoints.part(f"group-{number + 1}"),
+            f"pinn {number + 1}/{n_groups}" if n_groups > 1 else "pinn",
+        )
+        for part, part_maps in zip(group, maps, strict=True):
+            values[:, part.index] = part_maps[:, : len(part.index)]
+    return _assemble(data, values, noise_sd)
+
+
+def _fit_group(
+    scene: Scene,
+    numbers: Array,
+    options: PinnOptions,
+    setting: Setting,
+    execution: Execution,
+    checkpoints: Checkpoints | None,
+    label: str,
+) -> NDArray:
+    """CBF and ATT of slices that are trained side by side, shape (S, 2, V)."""
+    seeds = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(execution.seed)))
+    init_keys, train_keys = jnp.unstack(jax.vmap(jax.random.split)(seeds(numbers)), axis=1)
+    signal_only = _problem(dataclasses.replace(options, physics_weight=0.0))
+    jointly = _problem(options)
+    params = _init(compiled(options), init_keys, scene, setting)
+    state = start(jointly, params)
+    steps = _n_steps(options, scene)
+    stages = [(jointly, steps, label)]
+    if options.physics_weight > 0.0 and options.signal_steps > 0:
+        stages.insert(0, (signal_only, min(options.signal_steps, steps), f"{label} (signal)"))
+    for problem, until, stage in stages:
+        state = train(
+            problem,
+            state,
+            train_keys,
+            scene,
+            setting,
+            steps=until,
+            report_every=options.report_every,
+            label=stage,
+            progress=execution.progress,
+            checkpoints=checkpoints,
+        )
+    return np.asarray(_maps(compiled(options), state.best, scene))
+
+
+def _problem(options: PinnOptions) -> Problem:
+    problem = Problem(loss=loss, optimiser=_optimiser, settings=compiled(options))
+    if options.held_out == 0.0:
+        return problem
+    return problem._replace(monitor="held_out", patience=options.patience)
+
+
+def _optimiser(options: PinnOptions) -> optax.GradientTransformation:
+    return optax.adam(options.learning_rate)
+
+
+def _n_steps(options: PinnOptions, scene: Scene) -> int:
+    if options.epochs == 0:
+        return options.steps
+    if options.batch_size == 0:
+        return options.epochs
+    n_data = int(scene.n_voxels.max()) * scene.weight.shape[-1]
+    return options.epochs * -(-n_data // options.batch_size)
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _init(options: PinnOptions, keys: Array, scene: Scene, setting: Setting) -> Params:
+    """Parameters with leading axes of slices and members."""
+
+    def members(key: Array, scene: Scene) -> Params:
+        split_keys = jax.random.split(key, options.members)
+        return jax.vmap(lambda key: init_params(options, key, scene, setting))(split_keys)
+
+    return jax.vmap(members)(keys, scene)
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _maps(options: PinnOptions, params: Params, scene: Scene) -> Array:
+    def one(params: Params, scene: Scene) -> Array:
+        members = jax.vmap(lambda p: jnp.stack(perfusion(options, p, scene.position, scene)))
+        return _middle_mean(members(params))
+
+    return jax.vmap(one)(params, scene)
+
+
+def _middle_mean(members: Array) -> Array:
+    """Mean over the first axis without the lowest and the highest quarter.
+
+    Where noise hides the signal, a single member may run away to a late arrival.
+    """
+    quarter = len(members) // 4
+    return jnp.sort(members, axis=0)[quarter : len(members) - quarter].mean(axis=0)
+
+
+def _checkpoints(data: AslData, options: PinnOptions, execution: Execution) -> Checkpoints | None:
+    if execution.checkpoint_dir is None:
+        return None
+    name = fingerprint(
+        data, options, execution.seed, execution.dtype, jax.__version__, asl_pinn.__version__
+    )
+    return Checkpoints(execution.checkpoint_dir / name, options.checkpoint_every)
+
+
+def _assemble(data: AslData, values: NDArray, noise_sd: float) -> PerfusionMaps:
+    valid = data.valid
+    status = to_volume(np.full(valid.sum(), Status.FITTED, np.int8), valid)
+    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    cbf, att = (to_volume(row, valid) for row in values)
+    return PerfusionMaps(cbf=cbf, att=att, status=status, noise_sd=noise_sd)

@@ -1,0 +1,165 @@
+"""The data as the networks see them: lists of voxels, one for each training."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.data import AslData
+from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators.pinn.options import PinnOptions
+from asl_pinn.voxels import Voxels, gather
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What one training sees: a slice, or the whole volume.
+
+    Stacked for several trainings, every leaf has a leading axis, and the voxels are padded
+    to one length with copies of weight 0.
+
+    Attributes
+    ----------
+    position : ndarray, shape (V, N)
+        Coordinates of order one, N = 2 or 3, about the centre of the voxels.
+    voxels : Voxels
+        Their data and constants.
+    weight : ndarray, shape (V, D)
+        Weight of each square: averages, over their mean; 0 for padding.
+    fold : ndarray of int, shape (V, D)
+        Which of the members' held-out shares each datum belongs to.
+    n_voxels : ndarray of int, shape ()
+        Voxels that are not padding.
+    cbf, att : ndarray, shape ()
+        Constants that match the mean curve [mL/100g/min, s].
+    signal_unit : ndarray, shape ()
+        Largest mean difference [unit of delta_m].
+    noise_sd : ndarray, shape ()
+        Rough standard deviation of one difference image [unit of delta_m].
+    """
+
+    position: NDArray
+    voxels: Voxels
+    weight: NDArray
+    fold: NDArray
+    n_voxels: NDArray
+    cbf: NDArray
+    att: NDArray
+    signal_unit: NDArray
+    noise_sd: NDArray
+
+
+class Part(NamedTuple):
+    """A scene and where it comes from.
+
+    Attributes
+    ----------
+    number : int
+        Index of the slice, 0 for the volume.
+    index : ndarray of int, shape (V,)
+        Place of its voxels in `volume[data.valid]`.
+    scene : Scene
+    """
+
+    number: int
+    index: NDArray
+    scene: Scene
+
+
+def split(
+    data: AslData, options: PinnOptions, seed: int, dtype: np.dtype
+) -> tuple[list[Part], float]:
+    """Split the data into what is trained apart.
+
+    Parameters
+    ----------
+    data : AslData
+        Volumes.
+    options : PinnOptions
+        Resolved.
+    seed : int
+        Of the held-out shares.
+    dtype : numpy dtype
+        Floating-point type.
+
+    Returns
+    -------
+    parts : list of Part
+        One for each slice with valid voxels, or one in all if `spatial_dims` is 3.
+    noise_sd : float
+        Rough standard deviation of one difference image [unit of delta_m].
+    """
+    voxels = gather(data, dtype)
+    _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
+    grid = np.argwhere(data.valid)
+    slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)
+    parts = []
+    for number in np.unique(slice_of):
+        index = np.flatnonzero(slice_of == number)
+        chosen = jax.tree.map(lambda values, index=index: values[index], voxels)
+        rng = np.random.default_rng((seed, int(number)))
+        scene = _scene(_position(grid[index], data, options), chosen, data, options, rng, noise_sd)
+        parts.append(Part(int(number), index, scene))
+    return parts, noise_sd
+
+
+def stack(scenes: list[Scene], length: int) -> Scene:
+    """Put scenes side by side, each padded to `length` voxels."""
+
+    def pad(scene: Scene) -> Scene:
+        missing = length - len(scene.position)
+
+        def fill(values: NDArray, mode: str) -> NDArray:
+            return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), mode=mode)
+
+        return dataclasses.replace(
+            scene,
+            position=fill(scene.position, "edge"),
+            voxels=jax.tree.map(lambda values: fill(values, "edge"), scene.voxels),
+            weight=fill(scene.weight, "constant"),
+            fold=fill(scene.fold, "constant"),
+        )
+
+    return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *map(pad, scenes))
+
+
+def _position(grid: NDArray, data: AslData, options: PinnOptions) -> NDArray:
+    """Coordinates about the middle of the voxels' extent, shape (V, N).
+
+    They are millimetres over `options.coordinate_mm`, so that a network's bandwidth is one
+    in the brain and not in the grid: finer voxels give more data, not rougher maps.
+    """
+    edges = np.linalg.norm(data.affine[:3, :3], axis=0)
+    millimetres = (grid * edges)[:, : options.spatial_dims]
+    centre = (millimetres.min(axis=0) + millimetres.max(axis=0)) / 2.0
+    return (millimetres - centre) / options.coordinate_mm
+
+
+def _scene(
+    position: NDArray,
+    voxels: Voxels,
+    data: AslData,
+    options: PinnOptions,
+    rng: np.random.Generator,
+    noise_sd: float,
+) -> Scene:
+    dtype = voxels.delta_m.dtype
+    shape = voxels.delta_m.shape
+    mean = jax.tree.map(lambda values: values.mean(axis=0, keepdims=True), voxels)
+    constants, _ = voxelwise.start(mean, data, voxelwise.NllsOptions())
+    weight = data.n_averages / np.mean(data.n_averages)
+    return Scene(
+        position=position.astype(dtype),
+        voxels=voxels,
+        weight=np.broadcast_to(weight, shape).astype(dtype),
+        fold=rng.integers(options.n_folds, size=shape, dtype=np.int32),
+        n_voxels=np.int32(len(position)),
+        cbf=dtype.type(voxelwise.CBF_UNIT * constants[0, 0]),
+        att=dtype.type(constants[0, 1]),
+        signal_unit=dtype.type(np.max(np.abs(mean.delta_m))),
+        noise_sd=dtype.type(noise_sd),
+    )

@@ -1,0 +1,172 @@
+import io
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from asl_pinn.checkpoints import Checkpoints, fingerprint
+from asl_pinn.errors import InputError
+from asl_pinn.training import Problem, start, train
+
+N_REPLICAS = 3
+KEYS = jax.random.split(jax.random.key(7), N_REPLICAS)
+TARGETS = jnp.arange(12.0).reshape(N_REPLICAS, 4)
+
+
+def noisy_squares(settings, params, key, step, target, shared):
+    """Squares about a target that is seen through noise, as with drawn batches."""
+    seen = target + 0.1 * jax.random.normal(key, target.shape)
+    return jnp.sum((params["x"] - seen) ** 2), {"held_out": jnp.abs(params["x"] - shared).max()}
+
+
+def exploding(settings, params, key, step, target, shared):
+    bad = jnp.where(step == 12, settings, 1.0)
+    return bad * (1.0 + jnp.sum((params["x"] - target) ** 2)), {}
+
+
+def adam(settings):
+    return optax.adam(0.1)
+
+
+SQUARES = Problem(noisy_squares, adam, None)
+WATCHED = SQUARES._replace(monitor="held_out", memory=1)
+
+
+def zeros():
+    return {"x": jnp.zeros_like(TARGETS)}
+
+
+def run(problem=SQUARES, steps=200, **kwargs):
+    keywords = {"shared": 0.0, "steps": steps, "report_every": 25, **kwargs}
+    return train(problem, start(problem, zeros()), KEYS, TARGETS, **keywords)
+
+
+def bits(state):
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def test_it_finds_the_minimum():
+    np.testing.assert_allclose(run(steps=400).best["x"], TARGETS, atol=0.2)
+
+
+def test_same_keys_same_bits_and_other_keys_other_bits():
+    assert bits(run()) == bits(run())
+    keys = jax.random.split(jax.random.key(8), N_REPLICAS)
+    other = train(SQUARES, start(SQUARES, zeros()), keys, TARGETS, shared=0.0, steps=200)
+    assert bits(other) != bits(run())
+
+
+@pytest.mark.parametrize("report_every", [1, 7, 300])
+def test_reports_do_not_change_the_result(report_every):
+    assert bits(run(report_every=report_every)) == bits(run())
+
+
+def test_replicas_do_not_mix():
+    alone = train(
+        SQUARES,
+        start(SQUARES, {"x": jnp.zeros((1, 4))}),
+        KEYS[1:2],
+        TARGETS[1:2],
+        shared=0.0,
+        steps=200,
+    )
+    np.testing.assert_allclose(alone.best["x"][0], run().best["x"][1], rtol=1e-6)
+
+
+def test_it_compiles_once_for_all_steps():
+    from asl_pinn import training
+
+    run(steps=130)
+    before = training._advance._cache_size()
+    run(steps=170)
+    assert training._advance._cache_size() == before
+
+
+def test_monitored_parameters_are_those_of_the_lowest_value():
+    """The metric is lowest at the start, from where the parameters run away from 0."""
+    watched, unwatched = run(WATCHED), run()
+    assert (np.asarray(watched.lowest_step) <= 1).all()
+    assert np.abs(watched.best["x"]).max() <= 0.11
+    assert np.abs(unwatched.best["x"]).max() > 5.0
+    np.testing.assert_array_equal(watched.params["x"], unwatched.params["x"])
+
+
+@pytest.mark.parametrize("report_every", [1, 10])
+def test_patience_ends_a_training_early(report_every):
+    patient = WATCHED._replace(patience=4.0, memory=5)
+    state = run(patient, report_every=report_every)
+    assert (np.asarray(state.step) < 60).all()
+    assert bits(state.best) == bits(run(patient, report_every=25).best)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
+@pytest.mark.parametrize("report_every", [5, 100])
+def test_a_bad_loss_names_its_step(bad, report_every):
+    problem = Problem(exploding, adam, bad)
+    with pytest.raises(InputError, match="fit of slices diverged at step 13"):
+        run(problem, label="fit of slices", report_every=report_every)
+
+
+def test_an_interrupted_run_ends_in_the_same_bits(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run", every=50)
+    run(WATCHED, steps=70, checkpoints=checkpoints)
+    resumed = run(WATCHED, steps=200, checkpoints=checkpoints)
+    assert bits(resumed) == bits(run(WATCHED))
+
+
+def test_a_finished_run_is_read_back(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every=50)
+    finished = run(checkpoints=checkpoints)
+    again = train(
+        SQUARES,
+        start(SQUARES, {"x": jnp.full_like(TARGETS, 99.0)}),
+        KEYS,
+        TARGETS,
+        shared=0.0,
+        steps=200,
+        checkpoints=checkpoints,
+    )
+    assert bits(again) == bits(finished)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("progress", "drawn"), [(True, True), (False, False)])
+def test_progress_bar_shows_the_losses_on_a_terminal(monkeypatch, progress, drawn):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    run(progress=progress, label="some fit")
+    assert ("some fit" in terminal.getvalue() and "loss=" in terminal.getvalue()) == drawn
+
+
+def test_no_progress_bar_without_a_terminal(capsys):
+    run(progress=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_fingerprints_tell_values_types_and_order():
+    values = np.arange(3.0)
+    distinct = [
+        (values, 1),
+        (values, 2),
+        (1, values),
+        (values.astype(np.float32), 1),
+        (values[::-1], 1),
+        (values + 1e-15, 1),
+        ({"a": values}, 1),
+    ]
+    names = [fingerprint(*parts) for parts in distinct]
+    assert len(set(names)) == len(names)
+    assert fingerprint(values.copy(), 1) == fingerprint(values, 1)
+
+
+def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file"):
+        run(checkpoints=Checkpoints(tmp_path / "file" / "run", every=50))

@@ -146,8 +146,9 @@ def test_demo_leaves_maps_scores_and_a_figure_and_says_where(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not IN_VIVO.is_dir(), reason="the in vivo dataset is not beside the project")
-def test_in_vivo_dataset_gives_plausible_maps(tmp_path):
+def test_in_vivo_dataset_gives_plausible_maps_and_a_note(tmp_path, capsys):
     assert asl_pinn("quantify", IN_VIVO, tmp_path, "participant", "--method=nlls") == 0
+    assert "sub-01: note: labelling efficiency 0.85" in capsys.readouterr().err
     base = f"{tmp_path}/sub-01/perf/sub-01_desc-nlls"
     cbf, att, status = (
         np.asarray(nib.load(f"{base}{name}.nii.gz").dataobj)

@@ -1,6 +1,7 @@
 """`asl-pinn quantify`."""
 
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
             t1_tissue=t1_tissue,
             t1_blood=values["t1_blood"].value,
         )
+        for message in notes.messages:
+            print(f"{asl_run.stem}: note: {message}", file=sys.stderr)
         maps = quantify(asl_run, data, notes, Path(output_dir), method, options, circumstances)
         print(_summary(asl_run.stem, method, maps))
     if values["checkpoint_dir"].value is None:

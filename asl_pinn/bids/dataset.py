@@ -86,6 +86,20 @@ def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[As
     """
     bids_dir = Path(os.path.abspath(bids_dir))
     layout = _layout(bids_dir)
+    try:
+        return _find(layout, bids_dir, participant_labels)
+    finally:
+        layout.session.close()
+        layout.connection_manager.engine.dispose()
+
+
+def file_entities(path: Path) -> dict[str, str]:
+    """Entities of a BIDS file name, in their order there."""
+    parts = path.name.split("_")[:-1]
+    return dict(part.split("-", 1) for part in parts if "-" in part)
+
+
+def _find(layout: "BIDSLayout", bids_dir: Path, participant_labels: Sequence[str]) -> list[AslRun]:
     present = layout.get_subjects()
     wanted = [label.removeprefix("sub-") for label in participant_labels]
     for label in wanted:
@@ -104,12 +118,6 @@ def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[As
     if not runs:
         raise InputError(f"{bids_dir}: no sub-*/perf/*_asl.nii.gz; there is nothing to quantify")
     return runs
-
-
-def file_entities(path: Path) -> dict[str, str]:
-    """Entities of a BIDS file name, in their order there."""
-    parts = path.name.split("_")[:-1]
-    return dict(part.split("-", 1) for part in parts if "-" in part)
 
 
 def _layout(bids_dir: Path) -> "BIDSLayout":

@@ -134,6 +134,19 @@ def test_schedules_may_be_listed(tmp_path):
     assert sidecar["PostLabelingDelay"] == pytest.approx([1.6, 0.6, 0.1])
 
 
+def test_checkpoints_end_with_their_own_run_and_leave_those_of_others(dataset, tmp_path):
+    others = tmp_path / ".checkpoints" / "sub-02_pinn" / "state"
+    others.parent.mkdir(parents=True)
+    others.write_text("half-way")
+    quick = ("--method=pinn", "--steps=4", "--members=2", "--network_width=8")
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
+    assert files(tmp_path / ".checkpoints") == {"sub-02_pinn/state": b"half-way"}
+    others.unlink()
+    others.parent.rmdir()
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
+    assert not (tmp_path / ".checkpoints").exists()
+
+
 def test_demo_leaves_maps_scores_and_a_figure_and_says_where(tmp_path, capsys):
     assert asl_pinn("demo", f"--output_dir={tmp_path}", "--methods=nlls") == 0
     printed = capsys.readouterr().out

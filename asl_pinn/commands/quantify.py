@@ -57,8 +57,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     mask = values["mask"].value
     t1_tissue = _t1_tissue(values["t1_tissue"].value)
     require_writable(Path(output_dir))
-    checkpoint_dir = Path(values["checkpoint_dir"].value or Path(output_dir) / ".checkpoints")
-    circumstances = execution(values, checkpoint_dir)
+    kept = values["checkpoint_dir"].value
+    all_checkpoints = Path(kept or Path(output_dir) / ".checkpoints")
     for asl_run in bids.find_runs(Path(bids_dir), values["participant_label"].value):
         data, notes = bids.read_run(
             asl_run,
@@ -68,10 +68,14 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         )
         for message in notes.messages:
             print(f"{asl_run.stem}: note: {message}", file=sys.stderr)
+        checkpoints = all_checkpoints / f"{asl_run.stem}_{bids.desc_label(method)}"
+        circumstances = execution(values, checkpoints)
         maps = quantify(asl_run, data, notes, Path(output_dir), method, options, circumstances)
         print(_summary(asl_run.stem, method, maps))
-    if values["checkpoint_dir"].value is None:
-        shutil.rmtree(checkpoint_dir, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+    if kept is None and all_checkpoints.is_dir() and not any(all_checkpoints.iterdir()):
+        all_checkpoints.rmdir()
     return 0
 
 

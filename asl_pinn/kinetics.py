@@ -84,9 +84,7 @@ def delta_m(
     Buxton et al., Magn Reson Med 40:383-396 (1998), equations 3 and 5.
     """
     t1_app = apparent_t1(cbf, t1_tissue, partition_coefficient)
-    since_arrival = jnp.asarray(t) - att
-    inflow = jnp.maximum(jnp.minimum(since_arrival, label_duration), 0.0)
-    washout = jnp.maximum(since_arrival - label_duration, 0.0)
+    _, inflow, washout = _phases(att, t, label_duration)
     delivery = _delivery(cbf, att, m0, t1_blood, labeling_efficiency, partition_coefficient)
     return delivery * t1_app * -jnp.expm1(-inflow / t1_app) * jnp.exp(-washout / t1_app)
 
@@ -171,9 +169,7 @@ def delta_m_time_derivative(
     Derived from Buxton et al., Magn Reson Med 40:383-396 (1998), equation 3.
     """
     t1_app = apparent_t1(cbf, t1_tissue, partition_coefficient)
-    since_arrival = jnp.asarray(t) - att
-    inflow = jnp.maximum(jnp.minimum(since_arrival, label_duration), 0.0)
-    washout = jnp.maximum(since_arrival - label_duration, 0.0)
+    since_arrival, inflow, washout = _phases(att, t, label_duration)
     delivery = _delivery(cbf, att, m0, t1_blood, labeling_efficiency, partition_coefficient)
     rising = jnp.exp(-inflow / t1_app)
     falling = jnp.exp(-washout / t1_app) * (
@@ -181,6 +177,13 @@ def delta_m_time_derivative(
     )
     arrived = jnp.where(since_arrival < label_duration, rising, falling)
     return delivery * jnp.where(since_arrival < 0.0, 0.0, arrived)
+
+
+def _phases(att: ArrayLike, t: ArrayLike, label_duration: ArrayLike) -> tuple[Array, Array, Array]:
+    """Time since arrival, which may be negative, and the time in inflow and in wash-out [s]."""
+    since_arrival = jnp.asarray(t) - att
+    inflow = jnp.maximum(jnp.minimum(since_arrival, label_duration), 0.0)
+    return since_arrival, inflow, jnp.maximum(since_arrival - label_duration, 0.0)
 
 
 def _delivery(

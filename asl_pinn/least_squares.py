@@ -67,8 +67,8 @@ class Solution(NamedTuple):
 
 
 Vector = tuple[Array, ...]
-"""P scalars. Under `vmap` each is a long array, which runs several times faster than an array
-whose last axis is as short as P."""
+"""P scalars. Under `vmap` each is a long array, which runs faster than an array whose last axis is
+as short as P."""
 
 
 class Model(NamedTuple):

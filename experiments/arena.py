@@ -6,6 +6,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ class Case:
 
 
 def make_case(which_slice: str, tsnr: float, seed: int) -> Case:
-    """Simulate a slice of the embedded phantom at 3 mm.
+    """Simulate the embedded phantom at 3 mm, or a slice of it.
 
     Parameters
     ----------
     which_slice : str
-        'central' or an index.
+        'central', an index, or 'all'.
     tsnr : float
         Temporal signal-to-noise ratio.
     seed : int
@@ -114,3 +115,10 @@ def foot(about: dict[str, Any]) -> str:
         f"{about['load_average']}; asl_pinn {about['asl_pinn']}, jax {about['jax']}, "
         f"Python {about['python']}."
     )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return [
+        f"| {' | '.join(map(str, cells))} |" for cells in (header, ["---"] * len(header), *rows)
+    ]

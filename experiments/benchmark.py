@@ -6,28 +6,22 @@ Prints a table in Markdown and writes it, with the machine and the command, as J
 Compilation is timed apart; peak memory is that of the whole process.
 """
 
-import os
-import platform
 import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import app, flags
+from arena import foot, make_case, provenance, table
 
 from asl_pinn.data import AslData
 from asl_pinn.estimators import nlls, nlls_scipy
 from asl_pinn.estimators.voxelwise import NllsOptions, start
 from asl_pinn.execution import Execution
 from asl_pinn.files import write_json
-from asl_pinn.phantoms import mni_phantom
-from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.simulate import simulate
 from asl_pinn.voxels import gather
 
 _QUICK = flags.DEFINE_bool("quick", False, "Fewer repeats and a smaller sample for SciPy.")
@@ -37,8 +31,7 @@ _TSNR = 1.5
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    protocol = time_encoded_protocol(label_durations("t1_adjusted", 7))
-    data = simulate(mni_phantom(), protocol, tsnr=_TSNR, seed=0)
+    data = make_case("all", _TSNR, 0).data
     n_voxels = int(data.valid.sum())
     scipy_ms = _scipy_ms(data, 200 if _QUICK.value else 2000)
     rows = []
@@ -50,7 +43,7 @@ def main(argv: list[str]) -> None:
         ours_ms = 1e3 * statistics.median(seconds) / n_voxels
         rows.append(
             {
-                "work": f"nlls {solver}, {n_voxels} voxels x {protocol.n_delays} delays",
+                "work": f"nlls {solver}, {n_voxels} voxels x {data.protocol.n_delays} delays",
                 "first call [s]": round(first, 2),
                 "median [s]": round(statistics.median(seconds), 3),
                 "min-max [s]": f"{min(seconds):.3f}-{max(seconds):.3f}",
@@ -60,10 +53,11 @@ def main(argv: list[str]) -> None:
             }
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(_markdown(rows))
-    print(f"\npeak memory of the process: {peak:.2f} GB; {_machine()}")
-    report = {"Rows": rows, "PeakMemoryGB": round(peak, 2), "Machine": _machine()}
-    write_json(Path(_OUTPUT.value), {**report, "Command": " ".join(["python", *sys.argv])})
+    about = provenance()
+    print("\n".join(table(list(rows[0]), [list(row.values()) for row in rows])))
+    print(f"\npeak memory of the process: {peak:.2f} GB\n\n{foot(about)}")
+    report = {"about": about, "rows": rows, "peak_memory_gb": round(peak, 2)}
+    write_json(Path(_OUTPUT.value), report)
     print(f"{_OUTPUT.value}: the same as JSON")
 
 
@@ -93,17 +87,6 @@ def _timed(function: Callable[[], Any], repeats: int) -> tuple[float, list[float
         function()
         seconds.append(time.perf_counter() - begin)
     return seconds[0], seconds[1:]
-
-
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *([*row.values()] for row in rows)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def _machine() -> str:
-    cores = len(os.sched_getaffinity(0))
-    device = jax.devices()[0].device_kind
-    return f"{platform.machine()}, {cores} cores, JAX {jax.__version__} on {device}, float32"
 
 
 if __name__ == "__main__":

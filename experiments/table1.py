@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from arena import METHODS, RESULTS, foot, make_case, provenance, run_method
+from arena import METHODS, RESULTS, foot, make_case, provenance, run_method, table
 
 from asl_pinn.files import write_bytes, write_json
 from asl_pinn.metrics import scores
@@ -119,7 +119,7 @@ def _score_table(rows: list[Row]) -> list[str]:
             if (row_tsnr, row_name) == (tsnr, name):
                 values = [_mean_sd([score[measure] for score in scored]) for measure in MEASURES]
                 cells.append([f"{tsnr}", name.upper(), label, *values])
-    return _table(["tSNR", "map", "method", *MEASURES.values()], cells)
+    return table(["tSNR", "map", "method", *MEASURES.values()], cells)
 
 
 def _time_table(rows: list[Row]) -> list[str]:
@@ -130,13 +130,7 @@ def _time_table(rows: list[Row]) -> list[str]:
         others = [row["seconds"] for row in timed if not row["compiled"]]
         cells.append([label, len(timed), _mean_sd(first, 1), _mean_sd(others, 1)])
     header = ["method", "runs", "first of a process, with compilation [s]", "others [s]"]
-    return _table(header, cells)
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> list[str]:
-    return [
-        f"| {' | '.join(map(str, cells))} |" for cells in (header, ["---"] * len(header), *rows)
-    ]
+    return table(header, cells)
 
 
 def _label(row: Row) -> str:

@@ -3,6 +3,7 @@
 import dm_pix
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
@@ -117,3 +118,26 @@ def pcc(estimate: NDArray, truth: NDArray) -> float:
 def percent_relative_error(estimate: NDArray, truth: NDArray) -> NDArray:
     """100 (estimate - truth) / truth, element by element [%]."""
     return 100.0 * (estimate - truth) / truth
+
+
+def coverage(
+    estimate: NDArray, truth: NDArray, sd: NDArray, mask: NDArray, level: float = 0.95
+) -> float:
+    """Share of voxels whose truth lies in the interval that their standard deviation gives.
+
+    Parameters
+    ----------
+    estimate, truth, sd : ndarray, shape (X, Y, Z)
+        Maps in the same unit.
+    mask : ndarray of bool, shape (X, Y, Z)
+        Voxels to count.
+    level : float
+        Probability of the central normal interval.
+
+    Returns
+    -------
+    float
+        `level` where the standard deviations are calibrated.
+    """
+    width = scipy.stats.norm.ppf(0.5 + level / 2.0)
+    return float(np.mean(np.abs(estimate - truth)[mask] <= width * sd[mask]))

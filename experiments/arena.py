@@ -1,124 +1,287 @@
-"""What the experiments share: the cases, the methods, timing and the description of the machine."""
+"""The arena: methods x phantoms x noise x seeds, one row a run, and a leaderboard.
 
-import dataclasses
-import datetime
-import os
-import platform
-import sys
-import time
-from collections.abc import Iterable, Sequence
+python experiments/arena.py [--quick] [--cases=central,lesions] [--methods=nlls,pinn] ...
+
+Rows that arena.csv holds already are kept: an interrupted run goes on where it was.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+import numpy as np
+from absl import app, flags
+from cases import (
+    CASES,
+    METHODS,
+    RESULTS,
+    Case,
+    foot,
+    mean_sd,
+    provenance,
+    run_method,
+    table,
+)
+from matplotlib.figure import Figure
+from tqdm import tqdm
 
-from asl_pinn import __version__
-from asl_pinn.data import AslData, PerfusionMaps, Phantom
-from asl_pinn.errors import InputError
-from asl_pinn.estimators import get_estimator
-from asl_pinn.execution import Execution
-from asl_pinn.phantoms import mni_phantom, select_slices
-from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.simulate import simulate
+from asl_pinn.data import PerfusionMaps
+from asl_pinn.files import write_bytes, write_json
+from asl_pinn.metrics import coverage, scores
 
-RESULTS = Path(__file__).parent / "results"
-PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
+LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
+MODEL_ERRORS = ("T1 10 % high", "efficiency 10 % high", "Rician", "3 % outliers", "motion")
+ABLATIONS = ("spatial-map-edges", "spatial-map-unguided", "pinn-unguided")
+MEASURES = ("nrmse", "ssim", "ssim_masked", "pcc", "pcc_masked", "bias")
+LESION_KEY = "recovered "
+Row = dict[str, Any]
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nlls": ("nlls", {}),
-    "pinn": ("pinn", {}),
-    "pinn-paper": ("pinn", {"preset": "paper"}),
-}
-"""Name in the tables: estimator and what it sets beside its defaults."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One simulated acquisition and its truth."""
-
-    phantom: Phantom
-    data: AslData
-
-
-def make_case(which_slice: str, tsnr: float, seed: int) -> Case:
-    """Simulate the embedded phantom at 3 mm, or a slice of it.
-
-    Parameters
-    ----------
-    which_slice : str
-        'central', an index, or 'all'.
-    tsnr : float
-        Temporal signal-to-noise ratio.
-    seed : int
-        Of the noise.
-
-    Returns
-    -------
-    Case
-    """
-    phantom = select_slices(mni_phantom(), which_slice)
-    return Case(phantom, simulate(phantom, PROTOCOL, tsnr=tsnr, seed=seed))
+_QUICK = flags.DEFINE_bool(
+    "quick", False, "The central slice and the lesions, one seed, no ablations."
+)
+_CASES = flags.DEFINE_list("cases", list(CASES), "Cases, from experiments/cases.py.")
+_METHODS = flags.DEFINE_list(
+    "methods",
+    [name for name in METHODS if name != "pinn-paper"],
+    "Methods, from experiments/cases.py.",
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", str(RESULTS), "Where to write arena.csv and .md.")
 
 
-def run_method(name: str, data: AslData, **options: Any) -> tuple[PerfusionMaps, float]:
-    """Fit data with a method of the table, seed 0.
-
-    Parameters
-    ----------
-    name : str
-        Key of `METHODS`.
-    data : AslData
-        To be fitted.
-    **options
-        What to set beside the method's own settings.
-
-    Returns
-    -------
-    maps : PerfusionMaps
-    seconds : float
-        Wall time, compilation included if there was any.
-
-    Raises
-    ------
-    InputError
-        If there is no such method.
-    """
-    if name not in METHODS:
-        raise InputError(f"unknown method {name!r}; choose {', '.join(METHODS)}")
-    method, settings = METHODS[name]
-    estimator = get_estimator(method)
-    begin = time.perf_counter()
-    maps = estimator.fit(data, estimator.options(**settings, **options), Execution(progress=True))
-    return maps, time.perf_counter() - begin
+def main(argv: Sequence[str]) -> None:
+    """Run what is missing, then write the leaderboard and its plots."""
+    del argv
+    output_dir = Path(_OUTPUT_DIR.value)
+    record = output_dir / "arena.csv"
+    rows = list(csv.DictReader(io.StringIO(record.read_text()))) if record.exists() else []
+    known = {_key(row) for row in rows}
+    missing = [run for run in _plan() if tuple(map(str, run)) not in known]
+    for case, tsnr, seed, method in tqdm(missing, desc="arena", unit="run"):
+        rows.append(_run(case, tsnr, seed, method))
+        write_bytes(record, _as_csv(rows))
+    about = provenance()
+    write_json(output_dir / "arena.json", about)
+    write_bytes(output_dir / "arena.md", _page(rows, about).encode())
+    for name, figure in {"noise": _noise_plot(rows), "reliability": _reliability(rows)}.items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=150)
+        write_bytes(output_dir / f"arena_{name}.png", picture.getvalue())
+    print(output_dir / "arena.md")
 
 
-def provenance() -> dict[str, Any]:
-    """Date, command and machine, for the foot of a result."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": " ".join(["python", *sys.argv]),
-        "cpus": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "device": jax.devices()[0].device_kind,
-        "dtype": "float32",
-        "asl_pinn": __version__,
-        "jax": jax.__version__,
-        "python": platform.python_version(),
-    }
+def _plan() -> Iterator[tuple[str, float, int, str]]:
+    """Case, tSNR, seed and method of every run."""
+    if _QUICK.value:
+        for case in ("central", "lesions"):
+            for tsnr in (1.5, 0.5):
+                whole = [method for method in _METHODS.value if method not in ABLATIONS]
+                yield from ((case, tsnr, 0, method) for method in whole)
+        return
+    for case in _CASES.value:
+        noise = {1.5: 1, 0.5: 1}
+        if case == "central":
+            noise = {1.5: 5, 0.5: 5, 3.0: 1, 1.0: 1}
+        if case in MODEL_ERRORS:
+            noise = {1.5: 1}
+        for tsnr, n_seeds in noise.items():
+            for seed in range(n_seeds):
+                yield from ((case, tsnr, seed, method) for method in _methods_for(case))
 
 
-def foot(about: dict[str, Any]) -> str:
-    """The same as one paragraph of Markdown."""
-    return (
-        f"{about['date']}; `{about['command']}`; {about['cpus']} CPU cores, device "
-        f"{about['device']}, {about['dtype']}, load average at the end "
-        f"{about['load_average']}; asl_pinn {about['asl_pinn']}, jax {about['jax']}, "
-        f"Python {about['python']}."
-    )
+def _methods_for(case: str) -> list[str]:
+    """Methods without a part are run where that part matters most."""
+    whole = case in ("central", "lesions")
+    return [method for method in _METHODS.value if whole or method not in ABLATIONS]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Lines of a Markdown table."""
-    return [
-        f"| {' | '.join(map(str, cells))} |" for cells in (header, ["---"] * len(header), *rows)
+def _run(name: str, tsnr: float, seed: int, method: str) -> Row:
+    case = CASES[name](tsnr, seed)
+    maps, seconds = run_method(method, case.data)
+    row: Row = {"case": name, "tsnr": tsnr, "seed": seed, "method": method}
+    row |= {"seconds": round(seconds, 2), "voxels": int(case.phantom.mask.sum())}
+    for quantity in ("cbf", "att"):
+        estimate, truth = getattr(maps, quantity), getattr(case.phantom, quantity)
+        scored = scores(estimate, truth, case.phantom.mask)
+        row |= {f"{quantity} {measure}": round(scored[measure], 5) for measure in MEASURES}
+        sd = getattr(maps, f"{quantity}_sd")
+        for level in LEVELS:
+            covered = "" if sd is None else coverage(estimate, truth, sd, case.phantom.mask, level)
+            row[f"{quantity} coverage {level}"] = covered and round(covered, 5)
+    return row | _recovered(case, maps)
+
+
+def _recovered(case: Case, maps: PerfusionMaps) -> Row:
+    """Share of each lesion's contrast that the maps show, of CBF and, where it changes, ATT."""
+    row: Row = {}
+    for name, voxels in case.lesions.items():
+        for quantity in ("cbf", "att"):
+            healthy = getattr(case.healthy, quantity)[voxels].mean()
+            contrast = getattr(case.phantom, quantity)[voxels].mean() - healthy
+            if contrast != 0.0:
+                shown = getattr(maps, quantity)[voxels].mean() - healthy
+                error = getattr(maps, quantity)[voxels] - getattr(case.phantom, quantity)[voxels]
+                row[f"{LESION_KEY}{name} {quantity}"] = round(float(shown / contrast), 4)
+                row[f"error {name} {quantity}"] = round(float(np.sqrt(np.mean(error**2))), 4)
+    return row
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("case", "tsnr", "seed", "method"))
+
+
+def _as_csv(rows: list[Row]) -> bytes:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _select(rows: list[Row], measure: str, **where: Any) -> list[float]:
+    """Values of one measure in the rows that match, without blanks."""
+    chosen = [row for row in rows if all(str(row[k]) == str(v) for k, v in where.items())]
+    return [float(row[measure]) for row in chosen if row.get(measure) not in (None, "")]
+
+
+def _methods(rows: list[Row]) -> list[str]:
+    return [method for method in METHODS if any(row["method"] == method for row in rows)]
+
+
+def _page(rows: list[Row], about: dict[str, Any]) -> str:
+    lines = [
+        "# Leaderboard",
+        "",
+        "Phantom `mni`, 3 mm, one slice, Hadamard-8, T1-adjusted, unless the case says otherwise; "
+        "nRMSE, SSIM and coverage of 95 % intervals inside the brain; mean ± SD over the seeds of "
+        "the noise. Methods and cases: [cases.py](../cases.py). All rows: [arena.csv](arena.csv).",
     ]
+    for tsnr in (1.5, 0.5):
+        lines += ["", f"## Central slice, tSNR {tsnr}", "", *_leaderboard(rows, tsnr)]
+    lines += ["", "![Error against noise and time](arena_noise.png)"]
+    lines += ["", "![Coverage against nominal level](arena_reliability.png)"]
+    others = [case for case in CASES if case not in ("central", *MODEL_ERRORS)]
+    for quantity in ("cbf", "att"):
+        for tsnr in (1.5, 0.5):
+            title = f"## {quantity.upper()} elsewhere, tSNR {tsnr}: nRMSE"
+            lines += ["", title, "", *_by_case(rows, others, quantity, tsnr)]
+    lines += ["", "## Coverage of 95 % intervals, means over cases without model error", ""]
+    lines += _coverage_table(rows)
+    for quantity in ("cbf", "att"):
+        title = f"## Model errors, {quantity.upper()}, tSNR 1.5: nRMSE (bias)"
+        lines += ["", title, "", *_by_case(rows, ["central", *MODEL_ERRORS], quantity, 1.5, True)]
+    lines += ["", "## Lesions: share of the contrast recovered (root mean square error inside)"]
+    for tsnr in (1.5, 0.5):
+        lines += ["", f"tSNR {tsnr}", "", *_lesion_table(rows, tsnr)]
+    return "\n".join([*lines, "", foot(about), ""])
+
+
+def _leaderboard(rows: list[Row], tsnr: float) -> list[str]:
+    columns = {
+        f"{quantity.upper()} {label}": f"{quantity} {measure}"
+        for quantity in ("cbf", "att")
+        for label, measure in {
+            "nRMSE": "nrmse",
+            "SSIM": "ssim_masked",
+            "coverage": "coverage 0.95",
+        }.items()
+    }
+    cells = []
+    for method in _methods(rows):
+        where = {"case": "central", "tsnr": tsnr, "method": method}
+        values = [mean_sd(_select(rows, name, **where)) for name in columns.values()]
+        seconds = _select(rows, "seconds", **where)
+        cells.append([method, *values, f"{np.median(seconds):.1f}" if seconds else ""])
+    return table(["method", *columns, "time, median [s]"], cells)
+
+
+def _by_case(
+    rows: list[Row], cases: list[str], quantity: str, tsnr: float, with_bias: bool = False
+) -> list[str]:
+    cells = []
+    for method in _methods(rows):
+        values = []
+        for case in cases:
+            where = {"case": case, "tsnr": tsnr, "method": method}
+            errors = _select(rows, f"{quantity} nrmse", **where)
+            text = f"{np.mean(errors):.3f}" if errors else ""
+            if errors and with_bias:
+                text += f" ({np.mean(_select(rows, f'{quantity} bias', **where)):+.3f})"
+            values.append(text)
+        cells.append([method, *values])
+    return table(["method", *cases], cells)
+
+
+def _coverage_table(rows: list[Row]) -> list[str]:
+    sound = [row for row in rows if row["case"] not in MODEL_ERRORS]
+    cells = []
+    for method in _methods(rows):
+        values = [
+            mean_sd(_select(sound, f"{quantity} coverage 0.95", tsnr=tsnr, method=method))
+            for quantity in ("cbf", "att")
+            for tsnr in (1.5, 0.5)
+        ]
+        cells.append([method, *values])
+    return table(["method", "CBF 1.5", "CBF 0.5", "ATT 1.5", "ATT 0.5"], cells)
+
+
+def _lesion_table(rows: list[Row], tsnr: float) -> list[str]:
+    ill = [row for row in rows if row["case"] == "lesions"]
+    names = [name for row in ill[:1] for name in row if name.startswith(LESION_KEY)]
+    cells = []
+    for method in _methods(ill):
+        where = {"tsnr": tsnr, "method": method}
+        shares = [np.mean(_select(ill, name, **where) or [np.nan]) for name in names]
+        errors = [
+            np.mean(_select(ill, name.replace(LESION_KEY, "error "), **where) or [np.nan])
+            for name in names
+        ]
+        pairs = zip(shares, errors, strict=True)
+        cells.append([method, *(f"{share:.2f} ({error:.3g})" for share, error in pairs)])
+    return table(["method", *(name.removeprefix(LESION_KEY) for name in names)], cells)
+
+
+def _noise_plot(rows: list[Row]) -> Figure:
+    """NRMSE over tSNR, and over time at tSNR 1.5, on the central slice."""
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    for axes, quantity in zip(figure.subplots(2, 2), ("cbf", "att"), strict=True):
+        for number, method in enumerate(_methods(rows)):
+            where = {"case": "central", "method": method}
+            levels = sorted({float(row["tsnr"]) for row in rows if row["case"] == "central"})
+            errors = [_select(rows, f"{quantity} nrmse", tsnr=tsnr, **where) for tsnr in levels]
+            shown = [(t, np.mean(e)) for t, e in zip(levels, errors, strict=True) if e]
+            style = {"color": f"C{number}", "marker": "osv^D<>ph"[number], "label": method}
+            axes[0].plot(*zip(*shown, strict=True), **style) if shown else None
+            seconds = _select(rows, "seconds", tsnr=1.5, **where)
+            errors = _select(rows, f"{quantity} nrmse", tsnr=1.5, **where)
+            if errors:
+                axes[1].plot(np.median(seconds), np.mean(errors), linestyle="none", **style)
+        axes[0].set(xlabel="tSNR", ylabel=f"{quantity.upper()} nRMSE", xscale="log", yscale="log")
+        axes[1].set(xlabel="time, median [s]", xscale="log", yscale="log")
+    figure.axes[0].legend(fontsize="small")
+    return figure
+
+
+def _reliability(rows: list[Row]) -> Figure:
+    """Share of voxels covered over the nominal level, cases without model error."""
+    sound = [row for row in rows if row["case"] not in MODEL_ERRORS]
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    for row_axes, tsnr in zip(figure.subplots(2, 2), (1.5, 0.5), strict=True):
+        for axes, quantity in zip(row_axes, ("cbf", "att"), strict=True):
+            axes.plot([0.5, 1.0], [0.5, 1.0], color="black", linewidth=0.8)
+            for number, method in enumerate(_methods(rows)):
+                where = {"tsnr": tsnr, "method": method}
+                shares = [_select(sound, f"{quantity} coverage {lv}", **where) for lv in LEVELS]
+                if all(shares):
+                    means = [np.mean(share) for share in shares]
+                    style = {"color": f"C{number}", "marker": "osv^D<>ph"[number]}
+                    axes.plot(LEVELS, means, label=method, **style)
+            axes.set(title=f"{quantity.upper()}, tSNR {tsnr}", xlabel="level", ylabel="coverage")
+    figure.axes[0].legend(fontsize="small")
+    return figure
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from absl import app, flags
-from arena import foot, make_case, provenance, table
+from cases import foot, make_case, provenance, table
 
 from asl_pinn.data import AslData
 from asl_pinn.estimators import nlls, nlls_scipy

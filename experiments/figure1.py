@@ -1,18 +1,20 @@
 """Figure 1: maps of CBF and ATT and their relative errors, beside the truth.
 
-python experiments/figure1.py [--methods=nlls,pinn] [--tsnr=1.5,0.5] [--seed=0] ...
+python experiments/figure1.py [--methods=nlls,spatial-map,pinn] [--tsnr=1.5,0.5] [--seed=0] ...
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags
-from arena import RESULTS, foot, make_case, provenance, run_method
+from cases import RESULTS, foot, make_case, provenance, run_method
 
 from asl_pinn.files import write_bytes
 from asl_pinn.plots import comparison_figure
 
-_METHODS = flags.DEFINE_list("methods", ["nlls", "pinn"], "Methods, from experiments/arena.py.")
+_METHODS = flags.DEFINE_list(
+    "methods", ["nlls", "spatial-map", "pinn"], "Methods, from experiments/cases.py."
+)
 _TSNR = flags.DEFINE_list("tsnr", ["1.5", "0.5"], "Temporal signal-to-noise ratios.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.")
 _SLICE = flags.DEFINE_string("slice", "central", "Slice of the phantom.")

@@ -5,24 +5,26 @@ It needs no truth, and so compares methods in vivo.
 python experiments/heldout.py [--bids_dir=DIR] [--methods=nlls,pinn] ...
 """
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from absl import app, flags
-from arena import RESULTS, foot, provenance, run_method
+from cases import RESULTS, foot, provenance, run_method
 
 from asl_pinn import bids
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.files import write_bytes, write_json
-from asl_pinn.voxels import gather, predict
+from asl_pinn.holdout import prediction_error, without_delay
 
 INVIVO = Path(__file__).parents[2] / "shared" / "data" / "invivo-te-pcasl"
 
 _BIDS_DIR = flags.DEFINE_string("bids_dir", str(INVIVO), "Dataset, of which the first run is used.")
-_METHODS = flags.DEFINE_list("methods", ["nlls", "pinn"], "Methods, from experiments/arena.py.")
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["nlls", "nlls-smoothed", "spatial-map", "pinn"],
+    "Methods, from experiments/cases.py.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", str(RESULTS), "Where to write heldout.md and .json."
 )
@@ -39,7 +41,7 @@ def main(argv: Sequence[str]) -> None:
     delays = range(data.protocol.n_delays)
     errors = {
         method: [
-            prediction_error(run_method(method, without(data, delay))[0], data, delay)
+            prediction_error(run_method(method, without_delay(data, delay))[0], data, delay)
             for delay in delays
         ]
         for method in _METHODS.value
@@ -53,45 +55,6 @@ def main(argv: Sequence[str]) -> None:
     write_json(output_dir / "heldout.json", {"about": about, "rmse": errors})
     write_bytes(output_dir / "heldout.md", f"{page}\n\n{foot(about)}\n".encode())
     print(page)
-
-
-def without(data: AslData, delay: int) -> AslData:
-    """Leave one delay out of an acquisition."""
-    protocol = dataclasses.replace(
-        data.protocol,
-        label_duration=np.delete(data.protocol.label_duration, delay),
-        pld=np.delete(data.protocol.pld, delay),
-    )
-    return dataclasses.replace(
-        data,
-        delta_m=np.delete(data.delta_m, delay, axis=-1),
-        n_averages=np.delete(data.n_averages, delay),
-        protocol=protocol,
-    )
-
-
-def prediction_error(maps: PerfusionMaps, data: AslData, delay: int) -> float:
-    """Root mean square error, over the valid voxels, of Buxton's curve at one delay.
-
-    Parameters
-    ----------
-    maps : PerfusionMaps
-        Fitted to the data, or to some of them.
-    data : AslData
-        With the delay in question.
-    delay : int
-        Its index.
-
-    Returns
-    -------
-    float
-        [unit of delta_m]
-    """
-    voxels = gather(data, np.float32)
-    values = [np.asarray(volume[data.valid], np.float32) for volume in (maps.cbf, maps.att)]
-    curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(*values, voxels, data.protocol)
-    misfit = np.asarray(curves)[:, delay] - voxels.delta_m[:, delay]
-    return float(np.sqrt(np.mean(misfit**2)))
 
 
 def _markdown(data: AslData, errors: dict[str, list[float]]) -> str:

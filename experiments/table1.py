@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import app, flags
-from arena import METHODS, RESULTS, foot, make_case, provenance, run_method, table
+from cases import RESULTS, foot, make_case, mean_sd, provenance, run_method, table
 
 from asl_pinn.files import write_bytes, write_json
 from asl_pinn.metrics import scores
@@ -35,7 +34,11 @@ MEASURES = {
     "pre_sd": "PRE SD [%]",
 }
 
-_METHODS = flags.DEFINE_list("methods", list(METHODS), "Methods, from experiments/arena.py.")
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["nlls", "nlls-smoothed", "spatial-map", "pinn", "pinn-paper"],
+    "Methods, from experiments/cases.py.",
+)
 _TSNR = flags.DEFINE_list("tsnr", ["1.5", "0.5"], "Temporal signal-to-noise ratios.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of the noise.")
 _SLICE = flags.DEFINE_string("slice", "central", "Slice of the phantom.")
@@ -117,7 +120,7 @@ def _score_table(rows: list[Row]) -> list[str]:
             cells.append([f"{tsnr}", name.upper(), f"published {method}", ssim, pcc, *blank])
         for (row_tsnr, row_name, label), scored in groups.items():
             if (row_tsnr, row_name) == (tsnr, name):
-                values = [_mean_sd([score[measure] for score in scored]) for measure in MEASURES]
+                values = [mean_sd([score[measure] for score in scored]) for measure in MEASURES]
                 cells.append([f"{tsnr}", name.upper(), label, *values])
     return table(["tSNR", "map", "method", *MEASURES.values()], cells)
 
@@ -128,7 +131,7 @@ def _time_table(rows: list[Row]) -> list[str]:
         timed = [row for row in rows if _label(row) == label]
         first = [row["seconds"] for row in timed if row["compiled"]]
         others = [row["seconds"] for row in timed if not row["compiled"]]
-        cells.append([label, len(timed), _mean_sd(first, 1), _mean_sd(others, 1)])
+        cells.append([label, len(timed), mean_sd(first, 1), mean_sd(others, 1)])
     header = ["method", "runs", "first of a process, with compilation [s]", "others [s]"]
     return table(header, cells)
 
@@ -136,10 +139,6 @@ def _time_table(rows: list[Row]) -> list[str]:
 def _label(row: Row) -> str:
     extra = ", ".join(f"{value} {name}" for name, value in row["options"].items())
     return f"{row['method']} ({extra})" if extra else row["method"]
-
-
-def _mean_sd(values: list[float], digits: int = 3) -> str:
-    return f"{np.mean(values):.{digits}f} ± {np.std(values):.{digits}f}" if values else ""
 
 
 if __name__ == "__main__":

@@ -69,9 +69,21 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
     assert (tmp_path / "dataset_description.json").is_file()
 
 
+def test_default_method_is_the_most_accurate_one(dataset, tmp_path, capsys):
+    quick = ("--rounds=2", "--checks=0")
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
+    assert "sub-01 spatial-map: median CBF" in capsys.readouterr().out
+    base = tmp_path / "sub-01" / "perf" / "sub-01_desc-spatialMap"
+    for name in ("cbf", "att"):
+        assert Path(f"{base}Sd_{name}.nii.gz").is_file()
+        sidecar = json.loads(Path(f"{base}_{name}.json").read_text())
+        assert sidecar["Method"] == "spatial-map"
+        assert sidecar["Options"]["rounds"] == 2
+
+
 def test_same_command_gives_the_same_bits(dataset, tmp_path):
     for name in ("first", "again"):
-        assert asl_pinn("quantify", dataset, tmp_path / name, "participant") == 0
+        assert asl_pinn("quantify", dataset, tmp_path / name, "participant", "--method=nlls") == 0
     assert files(tmp_path / "first") == files(tmp_path / "again")
 
 
@@ -94,8 +106,8 @@ def test_evaluate_scores_what_quantify_wrote(dataset, tmp_path, capsys):
 
 def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
     for name, t1 in (("constant", "1.33"), ("map", "map")):
-        flag = f"--t1_tissue={t1}"
-        assert asl_pinn("quantify", dataset, tmp_path / name, "participant", flag) == 0
+        chosen = ("--method=nlls", f"--t1_tissue={t1}")
+        assert asl_pinn("quantify", dataset, tmp_path / name, "participant", *chosen) == 0
     path = "sub-01/perf/sub-01_desc-nlls_cbf"
     constant, mapped = (
         np.asarray(nib.load(tmp_path / name / f"{path}.nii.gz").dataobj)
@@ -109,7 +121,7 @@ def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
 def test_float64_is_kept_apart_from_other_runs(dataset, tmp_path):
     """In a process of its own, since 64-bit mode cannot be turned off again."""
     command = [sys.executable, "-m", "asl_pinn", "quantify", dataset, tmp_path, "participant"]
-    subprocess.run([*command, "--dtype=float64"], check=True, capture_output=True)
+    subprocess.run([*command, "--method=nlls", "--dtype=float64"], check=True, capture_output=True)
     sidecar = json.loads((tmp_path / "sub-01/perf/sub-01_desc-nlls_cbf.json").read_text())
     assert sidecar["DataType"] == "float64"
 
@@ -121,8 +133,8 @@ def test_simulated_datasets_are_the_same_to_the_bit_and_can_be_quantified(tmp_pa
     for name in ("first", "again"):
         assert asl_pinn("simulate", f"--output_dir={tmp_path / name}", *settings) == 0
     assert files(tmp_path / "first") == files(tmp_path / "again")
-    out = tmp_path / "out"
-    assert asl_pinn("quantify", tmp_path / "first", out, "participant", "--t1_tissue=map") == 0
+    out, chosen = tmp_path / "out", ("--method=nlls", "--t1_tissue=map")
+    assert asl_pinn("quantify", tmp_path / "first", out, "participant", *chosen) == 0
     assert asl_pinn("evaluate", out, tmp_path / "first") == 0
 
 
@@ -242,7 +254,7 @@ def test_output_folder_that_is_a_file_is_refused_before_the_fit(dataset, tmp_pat
 
 
 def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
-    assert asl_pinn("quantify", dataset, tmp_path, "participant") == 0
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
     before = files(tmp_path)
     capsys.readouterr()
     fails(capsys, "quantify", dataset, tmp_path, "participant", "--mask=/nonexistent.nii.gz")
@@ -251,7 +263,7 @@ def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
 
 
 def test_evaluate_names_the_map_whose_truth_is_missing(dataset, tmp_path, capsys):
-    assert asl_pinn("quantify", dataset, tmp_path, "participant") == 0
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
     capsys.readouterr()
     line = fails(capsys, "evaluate", tmp_path, dataset / "sub-01")
     assert "sub-01_desc-truth_att.nii.gz" in line

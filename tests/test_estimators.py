@@ -12,8 +12,12 @@ from asl_pinn.estimators import ESTIMATORS, get_estimator
 from asl_pinn.execution import Execution
 from asl_pinn.simulate import simulate
 
-QUICK: dict[str, dict[str, object]] = {"pinn": {"members": 2, "network_width": 32}}
-"""Options that make a method quick enough for a test, where its defaults are not."""
+QUICK: dict[str, dict[str, object]] = {
+    "pinn": {"members": 2, "network_width": 32},
+    "nlls-smoothed": {"spatial_dims": 2},
+    "spatial-map": {"samples": 8, "checks": 1},
+}
+"""Options that make a method quick enough for a test, or suit its phantom."""
 
 
 def fit(method, data, execution=None):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from asl_pinn.errors import InputError
-from asl_pinn.metrics import pcc, percent_relative_error, scores, ssim
+from asl_pinn.metrics import coverage, pcc, percent_relative_error, scores, ssim
 
 
 def reference_ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -110,3 +110,14 @@ def test_maps_that_cannot_be_scored_are_refused(phantom):
     ):
         with pytest.raises(InputError, match=message):
             scores(*arguments)
+
+
+def test_coverage_of_calibrated_normal_errors_is_the_level():
+    rng = np.random.default_rng(0)
+    sd = rng.uniform(0.5, 2.0, (60, 60, 10))
+    truth = rng.uniform(size=sd.shape)
+    mask = rng.random(sd.shape) < 0.5
+    estimate = truth + sd * rng.standard_normal(sd.shape)
+    for level in (0.5, 0.95):
+        assert np.isclose(coverage(estimate, truth, sd, mask, level), level, atol=0.01)
+        assert coverage(estimate, truth, 0.5 * sd, mask, level) < level - 0.1

@@ -11,8 +11,9 @@ from asl_pinn.bids import find_runs, read_run
 from asl_pinn.cli import main
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
-from asl_pinn.phantoms import bats_phantom, mni_phantom, select_slices
+from asl_pinn.phantoms import add_lesions, bats_phantom, mni_phantom, select_slices
 from asl_pinn.phantoms.bats import BATS_URL
+from asl_pinn.phantoms.lesions import LESIONS
 
 NAMES = ("BATS_cbf_1c", "BATS_att", "BATS_m0", "BATS_t1q")
 LAS = np.array([[-1.0, 0, 0, 12], [0, 1, 0, -14], [0, 0, 1, -5], [0, 0, 0, 1]])
@@ -288,3 +289,25 @@ def test_bats_can_be_simulated_from_the_command_line(tmp_path, bats_maps, capsys
     assert "transit times are in" in capsys.readouterr().out
     (run,) = find_runs(output)
     assert read_run(run)[0].valid.any()
+
+
+def test_lesions_change_perfusion_inside_them_alone():
+    brain = mni_phantom(resolution=4)
+    ill, where = add_lesions(brain, 24)
+    anywhere = np.any(list(where.values()), axis=0)
+    assert (ill.cbf == brain.cbf)[~anywhere].all()
+    assert (ill.att == brain.att)[~anywhere].all()
+    assert (ill.m0 == brain.m0).all()
+    for lesion in LESIONS:
+        voxels = where[lesion.name]
+        assert voxels.any()
+        assert np.allclose(ill.cbf[voxels], lesion.cbf_factor * brain.cbf[voxels])
+        assert np.allclose(ill.att[voxels], brain.att[voxels] + lesion.att_delay)
+
+
+def test_lesions_that_overlap_or_find_no_grey_matter_are_refused():
+    brain = mni_phantom(resolution=4)
+    with pytest.raises(InputError, match="over another"):
+        add_lesions(brain, 24, (LESIONS[0], LESIONS[0]))
+    with pytest.raises(InputError, match="no grey matter"):
+        add_lesions(brain, 0)

@@ -16,7 +16,7 @@ from asl_pinn.phantoms import mni_phantom, select_slices
 from asl_pinn.protocol import label_durations, time_encoded_protocol
 from asl_pinn.simulate import simulate
 
-USAGE = "[--output_dir=out/demo] [--methods=nlls,pinn]"
+USAGE = "[--output_dir=out/demo] [--methods=nlls,spatial-map,pinn]"
 
 _TSNR = 1.5
 
@@ -24,7 +24,9 @@ _TSNR = 1.5
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command."""
     flags.DEFINE_string("output_dir", "out/demo", "Where to write.", flag_values=values)
-    flags.DEFINE_list("methods", ["nlls", "pinn"], "Estimators to compare.", flag_values=values)
+    flags.DEFINE_list(
+        "methods", ["nlls", "spatial-map", "pinn"], "Estimators to compare.", flag_values=values
+    )
 
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:

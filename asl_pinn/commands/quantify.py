@@ -20,7 +20,7 @@ from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
 from asl_pinn.report import html_report
 
-USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=nlls] ..."
+USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spatial-map] ..."
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -28,7 +28,7 @@ def define_flags(values: flags.FlagValues) -> None:
     to = {"flag_values": values}
     methods = "; ".join(f"{name}: {entry.summary}" for name, entry in ESTIMATORS.items())
     flags.DEFINE_list("participant_label", [], "Participants, by commas; else all.", **to)
-    flags.DEFINE_enum("method", "nlls", list(ESTIMATORS), f"Estimator. {methods}.", **to)
+    flags.DEFINE_enum("method", "spatial-map", list(ESTIMATORS), f"Estimator. {methods}.", **to)
     flags.DEFINE_string("mask", None, "Image of the voxels to quantify.", **to)
     flags.DEFINE_string(
         "t1_tissue",

@@ -6,7 +6,7 @@ from typing import Any
 
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.errors import InputError
-from asl_pinn.estimators import nlls, nlls_scipy, pinn, voxelwise
+from asl_pinn.estimators import nlls, nlls_scipy, nlls_smoothed, pinn, spatial_map, voxelwise
 from asl_pinn.execution import Execution
 
 Fit = Callable[[AslData, Any, Execution], PerfusionMaps]
@@ -33,8 +33,14 @@ class Estimator:
 
 ESTIMATORS: dict[str, Estimator] = {
     "nlls": Estimator(nlls.fit, voxelwise.NllsOptions, "voxel-wise regularised least squares"),
+    "nlls-smoothed": Estimator(
+        nlls_smoothed.fit, nlls_smoothed.SmoothedOptions, "the same of smoothed images"
+    ),
+    "spatial-map": Estimator(
+        spatial_map.fit, spatial_map.SpatialOptions, "random fields over all voxels at once"
+    ),
     "pinn": Estimator(pinn.fit, pinn.PinnOptions, "physics-informed coordinate networks"),
-    "nlls-scipy": Estimator(nlls_scipy.fit, voxelwise.NllsOptions, "the same by SciPy, slowly"),
+    "nlls-scipy": Estimator(nlls_scipy.fit, voxelwise.NllsOptions, "`nlls` by SciPy, slowly"),
 }
 
 

@@ -22,8 +22,10 @@ from asl_pinn.voxels import Voxels, predict, predict_over_att
 CBF_UNIT = 50.0
 """CBF in the solver's unit of order one [mL/100g/min]."""
 
+LEAST_NOISE = 1e-3
+"""Least noise that an estimator may find, over the root mean square signal."""
+
 _TYPICAL_CBF = 40.0
-_LEAST_NOISE = 1e-3
 _NOISE_SAMPLE = 4096
 
 T = TypeVar("T")
@@ -69,16 +71,19 @@ def check(data: AslData, options: NllsOptions) -> None:
         raise InputError(
             f"{data.protocol.n_delays} delay(s) in the data; CBF, ATT and the noise need at least 3"
         )
-    if not 0.0 < options.att_min < options.att_max:
-        raise InputError(
-            f"ATT bounds out of order: --att_min={options.att_min}, --att_max={options.att_max}"
-        )
+    check_att_bounds(options.att_min, options.att_max)
     for name in ("cbf_max", "att_guess_sd", "loss_scale", "xtol", "ftol"):
         if not getattr(options, name) > 0.0:
             raise InputError(f"--{name} must be positive, it is {getattr(options, name)}")
     for name, least in (("att_grid", 2), ("max_steps", 1), ("chunk_size", 1)):
         if getattr(options, name) < least:
             raise InputError(f"--{name} must be at least {least}, it is {getattr(options, name)}")
+
+
+def check_att_bounds(att_min: float, att_max: float) -> None:
+    """Raise `InputError` unless 0 < att_min < att_max [s]."""
+    if not 0.0 < att_min < att_max:
+        raise InputError(f"ATT bounds out of order: --att_min={att_min}, --att_max={att_max}")
 
 
 def residuals(
@@ -151,6 +156,25 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray,
     return starts, noise_sd
 
 
+def mean_curve(voxels: Voxels, data: AslData) -> tuple[float, float]:
+    """CBF [mL/100g/min] and ATT [s] that match the mean curve of some voxels.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        V voxels.
+    data : AslData
+        The volumes they come from.
+
+    Returns
+    -------
+    cbf, att : float
+    """
+    mean = jax.tree.map(lambda values: values.mean(axis=0, keepdims=True), voxels)
+    constants, _ = start(mean, data, NllsOptions())
+    return float(CBF_UNIT * constants[0, 0]), float(constants[0, 1])
+
+
 def noise_sample(values: T) -> T:
     """Every k-th voxel of a pytree of arrays, enough to estimate the noise from."""
     every = -(-len(jax.tree.leaves(values)[0]) // _NOISE_SAMPLE)
@@ -177,7 +201,7 @@ def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float
     """
     noise_sd = np.sqrt(np.median(squares) / scipy.stats.chi2.median(n_delays - 2))
     signal = np.sqrt(np.mean(np.square(voxels.delta_m, dtype=np.float64)))
-    return float(max(noise_sd, _LEAST_NOISE * signal, np.finfo(np.float32).tiny))
+    return float(max(noise_sd, LEAST_NOISE * signal, np.finfo(np.float32).tiny))
 
 
 def assemble(

@@ -23,6 +23,7 @@ class Batch(NamedTuple):
     """
 
     position: Array
+    features: Array
     voxels: Voxels
     delay: Array
     delta_m: Array
@@ -77,7 +78,7 @@ def _member_loss(
 ) -> tuple[Array, Metrics]:
     batch = _draw(options, key, number, scene)
     total, metrics = jnp.zeros((), scene.position.dtype), {}
-    cbf, att = perfusion(options, params, batch.position, scene)
+    cbf, att = perfusion(options, params, batch.position, batch.features, scene)
     if options.data_weight > 0.0 or options.held_out > 0.0:
         misfit = _decoder_misfit(cbf, att, batch, scene, setting)
         metrics["data"] = _weighted_mean(misfit, batch.seen)
@@ -114,6 +115,7 @@ def _draw(options: PinnOptions, key: Array, number: Array, scene: Scene) -> Batc
     unseen = jnp.where(hidden, weight, 0.0) if options.held_out > 0.0 else jnp.zeros_like(weight)
     return Batch(
         position=scene.position[row],
+        features=scene.features[row],
         voxels=jax.tree.map(lambda values: values[row], scene.voxels),
         delay=delay,
         delta_m=scene.voxels.delta_m[here],

@@ -94,8 +94,11 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
     dict of str to parameters
     """
     n_coordinates, dtype = scene.position.shape[-1], scene.position.dtype
-    inputs = dict.fromkeys(_perfusion_networks(options), n_coordinates)
-    networks = _perfusion_networks(options)
+    n_features = scene.features.shape[-1]
+    networks = _perfusion_networks(options, n_coordinates, n_features)
+    inputs = dict.fromkeys(networks, n_coordinates)
+    if options.separate_networks:
+        inputs["cbf"] += n_features
     if uses_signal_network(options):
         networks["signal"] = _signal_network(options, n_coordinates, setting)
         inputs["signal"] = len(networks["signal"].first_omega)
@@ -107,7 +110,7 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
 
 
 def perfusion(
-    options: PinnOptions, params: Params, position: Array, scene: Scene
+    options: PinnOptions, params: Params, position: Array, features: Array, scene: Scene
 ) -> tuple[Array, Array]:
     """Evaluate CBF and ATT.
 
@@ -122,6 +125,8 @@ def perfusion(
         Of one member.
     position : Array, shape (B, N)
         Coordinates.
+    features : Array, shape (B, F)
+        Tissue maps, for CBF alone.
     scene : Scene
         For the constants.
 
@@ -130,10 +135,11 @@ def perfusion(
     cbf, att : Array, shape (B,)
         [mL/100g/min] and [s].
     """
-    outputs = [
-        network.apply(params[name], position)
-        for name, network in _perfusion_networks(options).items()
-    ]
+    networks = _perfusion_networks(options, position.shape[-1], features.shape[-1])
+    inputs = dict.fromkeys(networks, position)
+    if options.separate_networks:
+        inputs["cbf"] = jnp.concatenate([position, features], axis=-1)
+    outputs = [network.apply(params[name], inputs[name]) for name, network in networks.items()]
     logarithm = jnp.concatenate(outputs, axis=-1)
     cbf = scene.cbf * jnp.exp(options.cbf_spread * logarithm[:, 0])
     return cbf, scene.att * jnp.exp(options.att_spread * logarithm[:, 1])
@@ -196,11 +202,14 @@ def _spline(t: np.ndarray, label_duration: np.ndarray, bolus: str) -> BolusSplin
     return spline
 
 
-def _perfusion_networks(options: PinnOptions) -> dict[str, Siren]:
+def _perfusion_networks(
+    options: PinnOptions, n_coordinates: int, n_features: int
+) -> dict[str, Siren]:
     width, depth, hidden = options.network_width, options.network_depth, options.hidden_omega
     if options.separate_networks:
+        omega = (options.cbf_omega,) * n_coordinates + (options.tissue_omega,) * n_features
         return {
-            "cbf": Siren(width, depth, 1, options.cbf_omega, hidden),
+            "cbf": Siren(width, depth, 1, omega, hidden),
             "att": Siren(width, depth, 1, options.att_omega, hidden),
         }
     return {"perfusion": Siren(width, depth, 2, options.cbf_omega, hidden)}

@@ -85,11 +85,19 @@ class PinnOptions:
         "Neurons in a layer of the signal network.", fast=64, paper=256
     )
     signal_depth: int | None = by_preset("Sine layers of the signal network.", fast=3, paper=7)
+    guide: Literal["tissue", "none"] | None = by_preset(
+        "Let CBF follow M0 and T1, as far as the data say so, or not at all.",
+        fast="tissue",
+        paper="none",
+    )
     cbf_omega: float | None = by_preset(
         "Spatial frequency of the first layer for CBF, or for both maps where they share it "
         "[rad per --coordinate_mm].",
-        fast=32.0,
+        fast=16.0,
         paper=10.0,
+    )
+    tissue_omega: float = option(
+        1.0, "Frequency of the first layer for CBF in the tissue maps [rad per SD of each]."
     )
     att_omega: float = option(
         8.0,
@@ -167,6 +175,7 @@ def check(options: PinnOptions) -> None:
     for name in (
         "learning_rate",
         "cbf_omega",
+        "tissue_omega",
         "att_omega",
         "signal_omega",
         "time_omega",
@@ -181,6 +190,8 @@ def check(options: PinnOptions) -> None:
         raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
     if options.held_out > 0.5:
         raise InputError(f"--held_out must be at most 0.5, it is {options.held_out}")
+    if options.guide == "tissue" and not options.separate_networks:
+        raise InputError("--guide=tissue needs --separate_networks: it is for CBF alone")
     if options.data_weight == 0.0 and not options.signal_weight * options.physics_weight > 0.0:
         raise InputError(
             "nothing ties CBF and ATT to the data: give --data_weight, or both --signal_weight "

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from asl_pinn.data import AslData
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.pinn.options import PinnOptions
+from asl_pinn.guide import tissue_features
 from asl_pinn.voxels import Voxels, gather
 
 
@@ -26,6 +27,8 @@ class Scene:
     ----------
     position : ndarray, shape (V, N)
         Coordinates of order one, N = 2 or 3, about the centre of the voxels.
+    features : ndarray, shape (V, F)
+        Tissue maps that CBF may follow.
     voxels : Voxels
         Their data and constants.
     weight : ndarray, shape (V, D)
@@ -43,6 +46,7 @@ class Scene:
     """
 
     position: NDArray
+    features: NDArray
     voxels: Voxels
     weight: NDArray
     fold: NDArray
@@ -94,6 +98,9 @@ def split(
         Rough standard deviation of one difference image [unit of delta_m].
     """
     voxels = gather(data, dtype)
+    features = tissue_features(voxels, squares=False)
+    if options.guide == "none":
+        features = features[:, :0]
     _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
     grid = np.argwhere(data.valid)
     slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)
@@ -102,7 +109,8 @@ def split(
         index = np.flatnonzero(slice_of == number)
         chosen = jax.tree.map(lambda values, index=index: values[index], voxels)
         rng = np.random.default_rng((seed, int(number)))
-        scene = _scene(_position(grid[index], data, options), chosen, data, options, rng, noise_sd)
+        position = _position(grid[index], data, options)
+        scene = _scene(position, features[index], chosen, data, options, rng, noise_sd)
         parts.append(Part(int(number), index, scene))
     return parts, noise_sd
 
@@ -119,6 +127,7 @@ def stack(scenes: list[Scene], length: int) -> Scene:
         return dataclasses.replace(
             scene,
             position=fill(scene.position, "edge"),
+            features=fill(scene.features, "edge"),
             voxels=jax.tree.map(lambda values: fill(values, "edge"), scene.voxels),
             weight=fill(scene.weight, "constant"),
             fold=fill(scene.fold, "constant"),
@@ -141,6 +150,7 @@ def _position(grid: NDArray, data: AslData, options: PinnOptions) -> NDArray:
 
 def _scene(
     position: NDArray,
+    features: NDArray,
     voxels: Voxels,
     data: AslData,
     options: PinnOptions,
@@ -149,17 +159,18 @@ def _scene(
 ) -> Scene:
     dtype = voxels.delta_m.dtype
     shape = voxels.delta_m.shape
-    mean = jax.tree.map(lambda values: values.mean(axis=0, keepdims=True), voxels)
-    constants, _ = voxelwise.start(mean, data, voxelwise.NllsOptions())
+    cbf, att = voxelwise.mean_curve(voxels, data)
+    largest = np.max(np.abs(voxels.delta_m.mean(axis=0)))
     weight = data.n_averages / np.mean(data.n_averages)
     return Scene(
         position=position.astype(dtype),
+        features=features,
         voxels=voxels,
         weight=np.broadcast_to(weight, shape).astype(dtype),
         fold=rng.integers(options.n_folds, size=shape, dtype=np.int32),
         n_voxels=np.int32(len(position)),
-        cbf=dtype.type(voxelwise.CBF_UNIT * constants[0, 0]),
-        att=dtype.type(constants[0, 1]),
-        signal_unit=dtype.type(np.max(np.abs(mean.delta_m))),
+        cbf=dtype.type(cbf),
+        att=dtype.type(att),
+        signal_unit=dtype.type(largest),
         noise_sd=dtype.type(noise_sd),
     )

@@ -1,0 +1,144 @@
+"""The voxel-wise fit of smoothed difference images, the width chosen by held-out delays."""
+
+import dataclasses
+import sys
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from tqdm import tqdm
+
+from asl_pinn.data import AslData, PerfusionMaps
+from asl_pinn.errors import InputError
+from asl_pinn.estimators import nlls, voxelwise
+from asl_pinn.execution import Execution
+from asl_pinn.holdout import prediction_error, without_delay
+from asl_pinn.options import option
+
+_FWHM_PER_SD = 2.0 * np.sqrt(2.0 * np.log(2.0))
+_WIDTHS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
+_REACH = 4.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SmoothedOptions(voxelwise.NllsOptions):
+    """Options of `nlls-smoothed`."""
+
+    smoothing_fwhm: float = option(
+        -1.0,
+        "Full width at half maximum of the Gaussian [mm]; negative to choose it by leaving "
+        "each delay out and predicting it.",
+    )
+    spatial_dims: int = option(3, "2 to smooth within slices alone, 3 to smooth volumes.")
+
+
+def fit(data: AslData, options: SmoothedOptions, execution: Execution) -> PerfusionMaps:
+    """Smooth the difference images inside the mask, and fit every voxel by itself.
+
+    The width is the one, of ten from 0 to 8 voxel edges, with which the fits of all delays
+    but one predict the images of that one best, as they were measured.
+
+    Parameters
+    ----------
+    data : AslData
+        At least 3 delays; at least 4 to choose the width.
+    options : SmoothedOptions
+        Width, and those of `nlls`.
+    execution : Execution
+        As for `nlls`.
+
+    Returns
+    -------
+    PerfusionMaps
+        Standard deviations are those of the noise that smoothing leaves: they leave out
+        what it blurs.
+
+    Raises
+    ------
+    InputError
+        As for `nlls`, or if there are too few delays to choose the width.
+    """
+    voxelwise.check(data, options)
+    if options.spatial_dims not in (2, 3):
+        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
+    fwhm = options.smoothing_fwhm
+    if fwhm < 0.0:
+        if data.protocol.n_delays < 4:
+            raise InputError(
+                f"{data.protocol.n_delays} delays in the data; choosing the width needs 4: "
+                "give --smoothing_fwhm"
+            )
+        fwhm = best_fwhm(data, options, execution)
+    return nlls.fit(smooth(data, fwhm, options.spatial_dims), options, execution)
+
+
+def best_fwhm(data: AslData, options: SmoothedOptions, execution: Execution) -> float:
+    """Width with which held-out delays are predicted best.
+
+    Parameters
+    ----------
+    data : AslData
+        At least 4 delays.
+    options : SmoothedOptions
+        Of the fits.
+    execution : Execution
+        Floating-point type and progress bar.
+
+    Returns
+    -------
+    float
+        Full width at half maximum [mm].
+    """
+    finest = np.linalg.norm(data.affine[:3, :3], axis=0).min()
+    widths = finest * np.asarray(_WIDTHS)
+    hidden = None if execution.progress else True
+    quiet = dataclasses.replace(execution, progress=False)
+
+    def error(fwhm: float) -> float:
+        smoothed = smooth(data, fwhm, options.spatial_dims)
+        maps = [
+            nlls.fit(without_delay(smoothed, delay), options, quiet)
+            for delay in range(data.protocol.n_delays)
+        ]
+        return sum(prediction_error(fitted, data, delay) ** 2 for delay, fitted in enumerate(maps))
+
+    bar = tqdm(widths, desc="nlls-smoothed", disable=hidden, file=sys.stderr)
+    return float(widths[np.argmin([error(fwhm) for fwhm in bar])])
+
+
+def smooth(data: AslData, fwhm: float, n_axes: int) -> AslData:
+    """Blur the difference images, each voxel by its valid neighbours alone.
+
+    Parameters
+    ----------
+    data : AslData
+        Volumes.
+    fwhm : float
+        Full width at half maximum [mm]; 0 leaves the data as they are.
+    n_axes : int
+        2 to blur within slices, 3 to blur volumes.
+
+    Returns
+    -------
+    AslData
+        Changed inside `data.valid` alone.
+    """
+    if fwhm == 0.0:
+        return data
+    edges = np.linalg.norm(data.affine[:3, :3], axis=0)
+    sigma = fwhm / _FWHM_PER_SD / edges
+    sigma[n_axes:] = 0.0
+    valid = data.valid
+
+    def blur(volume: NDArray) -> NDArray:
+        return gaussian_filter(volume.astype(np.float64), sigma, mode="constant", truncate=_REACH)
+
+    share = np.where(valid, blur(valid), 1.0)
+    blurred = np.stack(
+        [blur(np.where(valid, image, 0.0)) / share for image in np.moveaxis(data.delta_m, -1, 0)],
+        axis=-1,
+    )
+    delta_m = np.where(valid[..., None], blurred, data.delta_m).astype(data.delta_m.dtype)
+    return dataclasses.replace(data, delta_m=delta_m)

@@ -1,0 +1,121 @@
+"""Strengths of prior and noise that make the data likely."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators.spatial_map.options import SpatialOptions
+from asl_pinn.estimators.spatial_map.posterior import robust_weight
+from asl_pinn.estimators.spatial_map.prior import Prior, Strength, priors_of
+from asl_pinn.estimators.spatial_map.scene import Fields, Pair, Scene, curves
+from asl_pinn.fields import roughness
+
+_MOST_PRECISION = Pair(1e4, 1e6)
+_LARGEST_CHANGE = 5.0
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def update(
+    options: SpatialOptions,
+    scene: Scene,
+    strength: Strength,
+    mode: Fields,
+    draws: Fields,
+    determined: Pair,
+) -> tuple[Strength, Array]:
+    """MacKay's fixed point: determined parameters over what they cost.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Law of the roughness, loss.
+    scene : Scene
+        Data.
+    strength : Strength
+        With which mode and draws were found.
+    mode : Fields
+    draws : Fields, with a leading axis S
+    determined : Pair of Array, shape ()
+        From `posterior.improve`.
+
+    Returns
+    -------
+    strength : Strength
+    change : Array, shape ()
+        Largest absolute change of the logarithm of a precision.
+
+    References
+    ----------
+    MacKay, Neural Comput 4:415-447 (1992).
+    """
+    n_voxels = len(scene.voxels.m0)
+    determined = Pair(*(jnp.clip(number, 1.0, n_voxels) for number in determined))
+    one = functools.partial(_one_field, n_parts=scene.lattice.n_parts)
+    updated = map(
+        one,
+        priors_of(options, scene, strength),
+        strength.precision,
+        strength.edge,
+        (mode.cbf, mode.att),
+        (draws.cbf, draws.att),
+        determined,
+        Pair(options.cbf_edge_dof, options.att_edge_dof),
+        _MOST_PRECISION,
+    )
+    precision, edge = (Pair(*values) for values in zip(*updated, strict=True))
+    new = Strength(precision, edge, _noise_sd(options, scene, strength, mode, sum(determined)))
+    change = [abs(jnp.log(a / b)) for a, b in zip(precision, strength.precision, strict=True)]
+    return new, jnp.maximum(*change)
+
+
+def _one_field(
+    prior: Prior,
+    precision: Array,
+    edge: Array,
+    mode: Array,
+    draws: Array,
+    determined: Array,
+    dof: float,
+    most: float,
+    n_parts: int,
+) -> tuple[Array, Array]:
+    """New precision and edge weights of one field."""
+
+    def energy(field: Array) -> Array:
+        return roughness(prior.lattice, field, prior.order) ** 2
+
+    at_mode, variance = energy(mode), jnp.mean(jax.vmap(energy)(draws), axis=0)
+    cost = jnp.maximum(jnp.sum(edge * at_mode), jnp.finfo(at_mode.dtype).tiny)
+    new = jnp.maximum(determined - n_parts, 1.0) / cost
+    new = jnp.clip(new, precision / _LARGEST_CHANGE, precision * _LARGEST_CHANGE)
+    if dof > 0.0:
+        moment = at_mode + variance
+        scale = jnp.sum(edge * moment) / jnp.maximum(jnp.sum(moment > 0.0), 1)
+        scale = jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
+        edge = (dof + 1.0) / (dof + moment / scale)
+        edge = edge / jnp.mean(edge)
+    return jnp.minimum(new, most), edge
+
+
+def _noise_sd(
+    options: SpatialOptions, scene: Scene, strength: Strength, mode: Fields, determined: Array
+) -> Array:
+    """Noise that the misfits leave, less the parameters that took some of it up."""
+    precision = jnp.sqrt(scene.n_averages) / strength.noise_sd
+    residual = (scene.voxels.delta_m - curves(options, scene, mode)) * precision
+    squares = jnp.sum(robust_weight(options, residual) * residual**2)
+    free = residual.size - determined - scene.features.shape[1]
+    noise_sd = strength.noise_sd * jnp.sqrt(squares / (_normal_square(options.loss_scale) * free))
+    signal = jnp.sqrt(jnp.mean(scene.voxels.delta_m**2))
+    return jnp.maximum(noise_sd, voxelwise.LEAST_NOISE * signal)
+
+
+def _normal_square(loss_scale: float) -> float:
+    """Mean square of standard normal numbers under the robust weights."""
+    x = np.linspace(-8.0, 8.0, 801)
+    weighted = x**2 / np.sqrt(1.0 + (x / loss_scale) ** 2) * np.exp(-0.5 * x**2)
+    return float(np.trapezoid(weighted, x) / np.sqrt(2.0 * np.pi))

@@ -1,0 +1,168 @@
+"""Rounds of better fields and better strengths, the check of their SDs, and the maps."""
+
+import dataclasses
+import functools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators.spatial_map.evidence import update
+from asl_pinn.estimators.spatial_map.options import SpatialOptions, check
+from asl_pinn.estimators.spatial_map.posterior import improve
+from asl_pinn.estimators.spatial_map.prior import Strength, orders
+from asl_pinn.estimators.spatial_map.scene import Fields, Pair, Scene, make_scene, perfusion
+from asl_pinn.execution import Execution
+from asl_pinn.fields import roughness
+from asl_pinn.voxels import predict
+
+_FIRST_PRECISION = (3.0, 100.0)
+_FIRST_SPREAD = 0.3
+_NORMAL_95 = 1.96
+
+
+def fit(data: AslData, options: SpatialOptions, execution: Execution) -> PerfusionMaps:
+    """Fit CBF and ATT of all voxels at once, with random-field priors.
+
+    The prior of each map says that neighbours differ little (or, of order 2, that the map
+    bends little), the heavier its tails the sharper the edges it allows. CBF may follow
+    tissue maps besides. Precisions and noise maximise the marginal likelihood, in MacKay's
+    fixed point over draws from the Laplace approximation.
+
+    Parameters
+    ----------
+    data : AslData
+        At least 3 delays, so that the noise can be told from the fit.
+    options : SpatialOptions
+        Scale, orders, law of the roughness.
+    execution : Execution
+        Seed of the draws, floating-point type, progress bar.
+
+    Returns
+    -------
+    PerfusionMaps
+        Posterior modes, and standard deviations of the draws, times what makes them cover
+        the errors of fits to new data of brains that are such draws.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than 3 delays, no valid voxel, or an option is out of range.
+
+    References
+    ----------
+    Penny et al., NeuroImage 24:350-362 (2005), and Groves et al., NeuroImage 45:795-809
+    (2009), for spatial priors whose strength the data tell.
+    """
+    check(options)
+    voxelwise.check(data, voxelwise.NllsOptions())
+    scene, first_noise_sd = make_scene(data, options, execution.dtype)
+    key, *check_keys = jax.random.split(jax.random.key(execution.seed), 1 + options.checks)
+    maps, noise_sd = _solve(options, scene, first_noise_sd, key, "spatial-map", execution)
+    misses = []
+    for number, check_key in enumerate(check_keys, 1):
+        again, truth = _resample(scene, maps, number, noise_sd, check_key)
+        label = f"spatial-map (check {number}/{options.checks})"
+        found, _ = _solve(options, again, first_noise_sd, check_key, label, execution)
+        misses.append([abs(f[0] - t) / _spread(f) for f, t in zip(found, truth, strict=True)])
+    factors = np.quantile(misses, 0.95, axis=(0, 2)) / _NORMAL_95 if misses else np.ones(2)
+    return _assemble(data, options, maps, factors, float(noise_sd))
+
+
+def _solve(
+    options: SpatialOptions,
+    scene: Scene,
+    noise_sd: float,
+    key: Array,
+    label: str,
+    execution: Execution,
+) -> tuple[tuple[NDArray, NDArray], NDArray]:
+    """Maps of the mode and of the draws, CBF and ATT of shape (S + 1, V), and the noise."""
+    mode, draws, strength = _start(options, scene, noise_sd)
+    hidden = None if execution.progress else True
+    # Runs that differ in these alone share their compilation.
+    core = dataclasses.replace(options, rounds=1, rtol=1.0, checks=0)
+    with tqdm(total=options.rounds, desc=label, disable=hidden, file=sys.stderr) as bar:
+        for _ in range(options.rounds):
+            mode, draws, determined = improve(core, scene, strength, mode, draws, key)
+            strength, change = update(core, scene, strength, mode, draws, determined)
+            bar.update()
+            if float(change) < options.rtol:
+                break
+    cbf, att = (np.asarray(values) for values in _to_maps(core, scene, mode, draws))
+    return (cbf, att), np.asarray(strength.noise_sd)
+
+
+def _resample(
+    scene: Scene, maps: tuple[NDArray, NDArray], number: int, noise_sd: NDArray, key: Array
+) -> tuple[Scene, tuple[NDArray, NDArray]]:
+    """New data of a brain that is one of the draws, and that brain's CBF and ATT."""
+    cbf, att = (values[number] for values in maps)
+    curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, scene.voxels, scene.protocol)
+    noise = noise_sd * jax.random.normal(key, curves.shape, curves.dtype)
+    voxels = dataclasses.replace(scene.voxels, delta_m=curves + noise / jnp.sqrt(scene.n_averages))
+    return dataclasses.replace(scene, voxels=voxels), (cbf, att)
+
+
+def _spread(values: NDArray) -> NDArray:
+    """Root mean square distance of the draws from the mode, which comes first, shape (V,)."""
+    return np.sqrt(np.mean((values[1:] - values[0]) ** 2, axis=0))
+
+
+def _start(
+    options: SpatialOptions, scene: Scene, noise_sd: float
+) -> tuple[Fields, Fields, Strength]:
+    """Constant fields, (V,), draws of their deviations, (S, V), and first strengths."""
+    m0 = scene.voxels.m0
+    flat = jnp.zeros_like(m0)
+    draws = jnp.full((options.samples, len(m0)), _FIRST_SPREAD, m0.dtype)
+    ones = [jnp.ones_like(roughness(scene.lattice, m0, order)) for order in orders(options)]
+    precision = Pair(*(jnp.asarray(value, m0.dtype) for value in _FIRST_PRECISION))
+    strength = Strength(precision, Pair(*ones), jnp.asarray(noise_sd, m0.dtype))
+    slope = jnp.zeros(scene.features.shape[1], m0.dtype)
+    slopes = jnp.zeros((options.samples, len(slope)), m0.dtype)
+    return Fields(flat, flat, slope), Fields(draws, draws, slopes), strength
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _to_maps(
+    options: SpatialOptions, scene: Scene, mode: Fields, draws: Fields
+) -> tuple[Array, Array]:
+    """Maps of the mode, and of the mode with each deviation added, shape (S + 1, V)."""
+    states = jax.tree.map(
+        lambda field, more: jnp.concatenate([field[None], field + more]), mode, draws
+    )
+    return jax.vmap(lambda fields: perfusion(options, scene, fields))(states)
+
+
+def _assemble(
+    data: AslData,
+    options: SpatialOptions,
+    maps: tuple[NDArray, NDArray],
+    factors: NDArray,
+    noise_sd: float,
+) -> PerfusionMaps:
+    """Volumes of the mode, and of the spread of the draws times their factors."""
+    valid = data.valid
+    (cbf, cbf_sd), (att, att_sd) = (
+        (values[0], (factor * _spread(values)).astype(values.dtype))
+        for values, factor in zip(maps, factors, strict=True)
+    )
+    at_bound = (att <= 1.0001 * options.att_min) | (att >= 0.9999 * options.att_max)
+    state = np.where(at_bound, Status.ON_BOUND, Status.FITTED).astype(np.int8)
+    status = to_volume(state, valid)
+    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    return PerfusionMaps(
+        cbf=to_volume(cbf, valid),
+        att=to_volume(att, valid),
+        status=status,
+        cbf_sd=to_volume(cbf_sd, valid),
+        att_sd=to_volume(att_sd, valid),
+        noise_sd=noise_sd,
+    )

@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from asl_pinn.data import PerfusionMaps
+from asl_pinn.errors import InputError
 from asl_pinn.files import write_bytes, write_json
 from asl_pinn.metrics import coverage, scores
 
@@ -97,9 +98,13 @@ def _methods_for(case: str) -> list[str]:
 
 
 def _run(name: str, tsnr: float, seed: int, method: str) -> Row:
+    """One row; one without scores where the method refuses the data."""
     case = CASES[name](tsnr, seed)
-    maps, seconds = run_method(method, case.data)
     row: Row = {"case": name, "tsnr": tsnr, "seed": seed, "method": method}
+    try:
+        maps, seconds = run_method(method, case.data)
+    except InputError as error:
+        return row | {"refused": str(error)}
     row |= {"seconds": round(seconds, 2), "voxels": int(case.phantom.mask.sum())}
     for quantity in ("cbf", "att"):
         estimate, truth = getattr(maps, quantity), getattr(case.phantom, quantity)
@@ -144,6 +149,13 @@ def _select(rows: list[Row], measure: str, **where: Any) -> list[float]:
     """Values of one measure in the rows that match, without blanks."""
     chosen = [row for row in rows if all(str(row[k]) == str(v) for k, v in where.items())]
     return [float(row[measure]) for row in chosen if row.get(measure) not in (None, "")]
+
+
+def _refused(rows: list[Row], **where: Any) -> bool:
+    """Whether a method refused the data of the rows that match."""
+    return any(
+        row.get("refused") and all(str(row[k]) == str(v) for k, v in where.items()) for row in rows
+    )
 
 
 def _methods(rows: list[Row]) -> list[str]:
@@ -206,7 +218,8 @@ def _by_case(
         for case in cases:
             where = {"case": case, "tsnr": tsnr, "method": method}
             errors = _select(rows, f"{quantity} nrmse", **where)
-            text = f"{np.mean(errors):.3f}" if errors else ""
+            refused = "refused" if _refused(rows, **where) else ""
+            text = f"{np.mean(errors):.3f}" if errors else refused
             if errors and with_bias:
                 text += f" ({np.mean(_select(rows, f'{quantity} bias', **where)):+.3f})"
             values.append(text)

@@ -273,7 +273,7 @@ def _noise_plot(rows: list[Row]) -> Figure:
                 axes[1].plot(np.median(seconds), np.mean(errors), linestyle="none", **style)
         axes[0].set(xlabel="tSNR", ylabel=f"{quantity.upper()} nRMSE", xscale="log", yscale="log")
         axes[1].set(xlabel="time, median [s]", xscale="log", yscale="log")
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -292,7 +292,7 @@ def _reliability(rows: list[Row]) -> Figure:
                     style = {"color": f"C{number}", "marker": "osv^D<>ph"[number]}
                     axes.plot(LEVELS, means, label=method, **style)
             axes.set(title=f"{quantity.upper()}, tSNR {tsnr}", xlabel="level", ylabel="coverage")
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 

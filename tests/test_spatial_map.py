@@ -13,7 +13,7 @@ from asl_pinn.protocol import label_durations, time_encoded_protocol
 from asl_pinn.simulate import simulate
 
 PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
-QUICK = SpatialOptions(checks=0)
+QUICK = SpatialOptions(checks=0, rounds=15)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def noisy(brain):
 
 @pytest.fixture(scope="module")
 def maps(noisy):
-    return fit(noisy, SpatialOptions(checks=1), Execution())
+    return fit(noisy, SpatialOptions(checks=1, rounds=15), Execution())
 
 
 def nrmse(maps, brain):

@@ -112,6 +112,26 @@ def to_volume(values: Array | NDArray, where: NDArray[np.bool_]) -> NDArray:
     return volume
 
 
+def status_volume(state: NDArray, data: AslData) -> NDArray[np.int8]:
+    """Status of every voxel, from those that were fitted.
+
+    Parameters
+    ----------
+    state : array, shape (V,)
+        `Status` of the valid voxels, in the order of `volume[data.valid]`.
+    data : AslData
+        What was fitted; the mask's other voxels were skipped.
+
+    Returns
+    -------
+    ndarray of int8, shape (X, Y, Z)
+    """
+    valid = data.valid
+    status = to_volume(state.astype(np.int8), valid)
+    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    return status
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Phantom:

@@ -1,5 +1,7 @@
 """Tissue maps that are known beforehand and that CBF may follow."""
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from asl_pinn.voxels import Voxels
 _LEAST_CONTRAST = 1e-3
 
 
-def tissue_features(voxels: Voxels, *, squares: bool) -> NDArray:
+def tissue_features(voxels: Voxels, guide: Literal["tissue", "none"], *, squares: bool) -> NDArray:
     """Standardised M0 and 1/T1, where they vary at all.
 
     CBF, M0 and 1/T1 of a mixed voxel are all near to linear in its tissue fractions.
@@ -17,6 +19,8 @@ def tissue_features(voxels: Voxels, *, squares: bool) -> NDArray:
     ----------
     voxels : Voxels
         V voxels.
+    guide : {'tissue', 'none'}
+        'none' gives no map at all.
     squares : bool
         Whether to add their squares, less one.
 
@@ -26,7 +30,7 @@ def tissue_features(voxels: Voxels, *, squares: bool) -> NDArray:
         Means are 0 and, but for the squares, variances 1.
     """
     columns = []
-    for values in (voxels.m0, 1.0 / voxels.t1_tissue):
+    for values in (voxels.m0, 1.0 / voxels.t1_tissue) if guide == "tissue" else ():
         spread = np.std(values, dtype=np.float64)
         if spread > _LEAST_CONTRAST * abs(np.mean(values, dtype=np.float64)):
             standard = (values - np.mean(values, dtype=np.float64)) / spread

@@ -94,12 +94,11 @@ def best_fwhm(data: AslData, options: SmoothedOptions, execution: Execution) -> 
     finest = np.linalg.norm(data.affine[:3, :3], axis=0).min()
     widths = finest * np.asarray(_WIDTHS)
     hidden = None if execution.progress else True
-    quiet = dataclasses.replace(execution, progress=False)
 
     def error(fwhm: float) -> float:
         smoothed = smooth(data, fwhm, options.spatial_dims)
         maps = [
-            nlls.fit(without_delay(smoothed, delay), options, quiet)
+            nlls.fit(without_delay(smoothed, delay), options, execution)
             for delay in range(data.protocol.n_delays)
         ]
         return sum(prediction_error(fitted, data, delay) ** 2 for delay, fitted in enumerate(maps))

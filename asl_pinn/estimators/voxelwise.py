@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from asl_pinn.chunked import chunk_for, map_chunked
-from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
 from asl_pinn.least_squares import soft_l1_cost, solve_small
 from asl_pinn.options import option
@@ -237,14 +237,12 @@ def assemble(
     lower, upper = bounds(options, x.dtype)
     on_bound = ((x <= lower) | (x >= upper)).any(axis=1)
     state = np.where(on_bound, Status.ON_BOUND, Status.FITTED)
-    state = np.where(converged, state, Status.NOT_CONVERGED).astype(np.int8)
-    status = to_volume(state, valid)
-    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    state = np.where(converged, state, Status.NOT_CONVERGED)
     sd = np.asarray(_standard_deviations(hessian))
     return PerfusionMaps(
         cbf=to_volume(CBF_UNIT * x[:, 0], valid),
         att=to_volume(x[:, 1], valid),
-        status=status,
+        status=status_volume(state, data),
         cbf_sd=to_volume(CBF_UNIT * sd[:, 0], valid),
         att_sd=to_volume(sd[:, 1], valid),
         noise_sd=noise_sd,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import asl_pinn
 from asl_pinn.checkpoints import Checkpoints, fingerprint
-from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.pinn.losses import loss
 from asl_pinn.estimators.pinn.models import Params, Setting, init_params, make_setting, perfusion
@@ -195,8 +195,7 @@ def _assemble(
 ) -> PerfusionMaps:
     """Volumes of the means of CBF and ATT and, of an ensemble, their standard deviations."""
     valid = data.valid
-    status = to_volume(np.full(valid.sum(), Status.FITTED, np.int8), valid)
-    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    status = status_volume(np.full(valid.sum(), Status.FITTED), data)
     (cbf, att), spreads = values
     maps = PerfusionMaps(to_volume(cbf, valid), to_volume(att, valid), status, noise_sd=noise_sd)
     if options.members < 4:

@@ -98,9 +98,7 @@ def split(
         Rough standard deviation of one difference image [unit of delta_m].
     """
     voxels = gather(data, dtype)
-    features = tissue_features(voxels, squares=False)
-    if options.guide == "none":
-        features = features[:, :0]
+    features = tissue_features(voxels, options.guide, squares=False)
     _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
     grid = np.argwhere(data.valid)
     slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)

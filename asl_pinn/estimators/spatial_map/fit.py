@@ -11,7 +11,7 @@ from jax import Array
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from asl_pinn.data import AslData, PerfusionMaps, Status, to_volume
+from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.spatial_map.evidence import update
 from asl_pinn.estimators.spatial_map.options import SpatialOptions, check
@@ -155,13 +155,11 @@ def _assemble(
         for values, factor in zip(maps, factors, strict=True)
     )
     at_bound = (att <= 1.0001 * options.att_min) | (att >= 0.9999 * options.att_max)
-    state = np.where(at_bound, Status.ON_BOUND, Status.FITTED).astype(np.int8)
-    status = to_volume(state, valid)
-    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
+    state = np.where(at_bound, Status.ON_BOUND, Status.FITTED)
     return PerfusionMaps(
         cbf=to_volume(cbf, valid),
         att=to_volume(att, valid),
-        status=status,
+        status=status_volume(state, data),
         cbf_sd=to_volume(cbf_sd, valid),
         att_sd=to_volume(att_sd, valid),
         noise_sd=noise_sd,

@@ -97,9 +97,7 @@ def make_scene(data: AslData, options: SpatialOptions, dtype: np.dtype) -> tuple
     _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
     cbf, att = voxelwise.mean_curve(voxels, data)
     edges = np.linalg.norm(data.affine[:3, :3], axis=0)
-    features = tissue_features(voxels, squares=True)
-    if options.guide == "none":
-        features = features[:, :0]
+    features = tissue_features(voxels, options.guide, squares=True)
     scene = Scene(
         voxels=jax.tree.map(jnp.asarray, voxels),
         protocol=data.protocol,

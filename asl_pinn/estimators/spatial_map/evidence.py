@@ -4,12 +4,11 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators.spatial_map.noise import update_noise
 from asl_pinn.estimators.spatial_map.options import SpatialOptions
-from asl_pinn.estimators.spatial_map.posterior import robust_weight
+from asl_pinn.estimators.spatial_map.posterior import Determined
 from asl_pinn.estimators.spatial_map.prior import Prior, Strength, priors_of
 from asl_pinn.estimators.spatial_map.scene import Fields, Pair, Scene, curves
 from asl_pinn.fields import roughness
@@ -25,7 +24,7 @@ def update(
     strength: Strength,
     mode: Fields,
     draws: Fields,
-    determined: Pair,
+    determined: Determined,
 ) -> tuple[Strength, Array]:
     """MacKay's fixed point: determined parameters over what they cost.
 
@@ -39,7 +38,7 @@ def update(
         With which mode and draws were found.
     mode : Fields
     draws : Fields, with a leading axis S
-    determined : Pair of Array, shape ()
+    determined : Determined
         From `posterior.improve`.
 
     Returns
@@ -53,7 +52,7 @@ def update(
     MacKay, Neural Comput 4:415-447 (1992).
     """
     n_voxels = len(scene.voxels.m0)
-    determined = Pair(*(jnp.clip(number, 1.0, n_voxels) for number in determined))
+    by_field = Pair(*(jnp.clip(number, 1.0, n_voxels) for number in determined.by_field))
     one = functools.partial(_one_field, n_parts=scene.lattice.n_parts)
     updated = map(
         one,
@@ -62,14 +61,21 @@ def update(
         strength.edge,
         (mode.cbf, mode.att),
         (draws.cbf, draws.att),
-        determined,
+        by_field,
         Pair(options.cbf_edge_dof, options.att_edge_dof),
         _MOST_PRECISION,
     )
     precision, edge = (Pair(*values) for values in zip(*updated, strict=True))
-    new = Strength(precision, edge, _noise_sd(options, scene, strength, mode, sum(determined)))
+    noise = update_noise(
+        strength.noise,
+        scene.voxels.delta_m,
+        curves(options, scene, mode),
+        scene.n_averages,
+        determined.by_delay,
+        options.loss_scale,
+    )
     change = [abs(jnp.log(a / b)) for a, b in zip(precision, strength.precision, strict=True)]
-    return new, jnp.maximum(*change)
+    return Strength(precision, edge, noise), jnp.maximum(*change)
 
 
 def _one_field(
@@ -99,23 +105,3 @@ def _one_field(
         edge = (dof + 1.0) / (dof + moment / scale)
         edge = edge / jnp.mean(edge)
     return jnp.minimum(new, most), edge
-
-
-def _noise_sd(
-    options: SpatialOptions, scene: Scene, strength: Strength, mode: Fields, determined: Array
-) -> Array:
-    """Noise that the misfits leave, less the parameters that took some of it up."""
-    precision = jnp.sqrt(scene.n_averages) / strength.noise_sd
-    residual = (scene.voxels.delta_m - curves(options, scene, mode)) * precision
-    squares = jnp.sum(robust_weight(options, residual) * residual**2)
-    free = residual.size - determined - scene.features.shape[1]
-    noise_sd = strength.noise_sd * jnp.sqrt(squares / (_normal_square(options.loss_scale) * free))
-    signal = jnp.sqrt(jnp.mean(scene.voxels.delta_m**2))
-    return jnp.maximum(noise_sd, voxelwise.LEAST_NOISE * signal)
-
-
-def _normal_square(loss_scale: float) -> float:
-    """Mean square of standard normal numbers under the robust weights."""
-    x = np.linspace(-8.0, 8.0, 801)
-    weighted = x**2 / np.sqrt(1.0 + (x / loss_scale) ** 2) * np.exp(-0.5 * x**2)
-    return float(np.trapezoid(weighted, x) / np.sqrt(2.0 * np.pi))

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.spatial_map.evidence import update
+from asl_pinn.estimators.spatial_map.noise import Noise, first_noise, precision_root
 from asl_pinn.estimators.spatial_map.options import SpatialOptions, check
 from asl_pinn.estimators.spatial_map.posterior import improve
 from asl_pinn.estimators.spatial_map.prior import Strength, orders
@@ -64,15 +65,15 @@ def fit(data: AslData, options: SpatialOptions, execution: Execution) -> Perfusi
     voxelwise.check(data, voxelwise.NllsOptions())
     scene, first_noise_sd = make_scene(data, options, execution.dtype)
     key, *check_keys = jax.random.split(jax.random.key(execution.seed), 1 + options.checks)
-    maps, noise_sd = _solve(options, scene, first_noise_sd, key, "spatial-map", execution)
+    maps, noise = _solve(options, scene, first_noise_sd, key, "spatial-map", execution)
     misses = []
     for number, check_key in enumerate(check_keys, 1):
-        again, truth = _resample(scene, maps, number, noise_sd, check_key)
+        again, truth = _resample(scene, maps, number, noise, check_key)
         label = f"spatial-map (check {number}/{options.checks})"
         found, _ = _solve(options, again, first_noise_sd, check_key, label, execution)
         misses.append([abs(f[0] - t) / _spread(f) for f, t in zip(found, truth, strict=True)])
     factors = np.quantile(misses, 0.95, axis=(0, 2)) / _NORMAL_95 if misses else np.ones(2)
-    return _assemble(data, options, maps, factors, float(noise_sd))
+    return _assemble(data, options, maps, factors, noise)
 
 
 def _solve(
@@ -82,7 +83,7 @@ def _solve(
     key: Array,
     label: str,
     execution: Execution,
-) -> tuple[tuple[NDArray, NDArray], NDArray]:
+) -> tuple[tuple[NDArray, NDArray], Noise]:
     """Maps of the mode and of the draws, CBF and ATT of shape (S + 1, V), and the noise."""
     mode, draws, strength = _start(options, scene, noise_sd)
     hidden = None if execution.progress else True
@@ -96,17 +97,18 @@ def _solve(
             if float(change) < options.rtol:
                 break
     cbf, att = (np.asarray(values) for values in _to_maps(core, scene, mode, draws))
-    return (cbf, att), np.asarray(strength.noise_sd)
+    return (cbf, att), strength.noise
 
 
 def _resample(
-    scene: Scene, maps: tuple[NDArray, NDArray], number: int, noise_sd: NDArray, key: Array
+    scene: Scene, maps: tuple[NDArray, NDArray], number: int, noise: Noise, key: Array
 ) -> tuple[Scene, tuple[NDArray, NDArray]]:
     """New data of a brain that is one of the draws, and that brain's CBF and ATT."""
     cbf, att = (values[number] for values in maps)
     curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, scene.voxels, scene.protocol)
-    noise = noise_sd * jax.random.normal(key, curves.shape, curves.dtype)
-    voxels = dataclasses.replace(scene.voxels, delta_m=curves + noise / jnp.sqrt(scene.n_averages))
+    errors = jax.random.normal(key, curves.shape, curves.dtype)
+    errors = errors / precision_root(noise, scene.n_averages)
+    voxels = dataclasses.replace(scene.voxels, delta_m=curves + errors)
     return dataclasses.replace(scene, voxels=voxels), (cbf, att)
 
 
@@ -124,7 +126,8 @@ def _start(
     draws = jnp.full((options.samples, len(m0)), _FIRST_SPREAD, m0.dtype)
     ones = [jnp.ones_like(roughness(scene.lattice, m0, order)) for order in orders(options)]
     precision = Pair(*(jnp.asarray(value, m0.dtype) for value in _FIRST_PRECISION))
-    strength = Strength(precision, Pair(*ones), jnp.asarray(noise_sd, m0.dtype))
+    noise = first_noise(noise_sd, *scene.voxels.delta_m.shape, m0.dtype)
+    strength = Strength(precision, Pair(*ones), noise)
     slope = jnp.zeros(scene.features.shape[1], m0.dtype)
     slopes = jnp.zeros((options.samples, len(slope)), m0.dtype)
     return Fields(flat, flat, slope), Fields(draws, draws, slopes), strength
@@ -146,7 +149,7 @@ def _assemble(
     options: SpatialOptions,
     maps: tuple[NDArray, NDArray],
     factors: NDArray,
-    noise_sd: float,
+    noise: Noise,
 ) -> PerfusionMaps:
     """Volumes of the mode, and of the spread of the draws times their factors."""
     valid = data.valid
@@ -162,5 +165,5 @@ def _assemble(
         status=status_volume(state, data),
         cbf_sd=to_volume(cbf_sd, valid),
         att_sd=to_volume(att_sd, valid),
-        noise_sd=noise_sd,
+        noise_sd=float(jnp.sqrt(jnp.mean(noise.sd**2))),
     )

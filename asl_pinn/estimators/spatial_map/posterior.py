@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.sparse.linalg import cg
 
+from asl_pinn.estimators.spatial_map.noise import precision_root, robust_weight
 from asl_pinn.estimators.spatial_map.options import SpatialOptions
 from asl_pinn.estimators.spatial_map.prior import RIDGE, Strength, priors_of
 from asl_pinn.estimators.spatial_map.scene import Fields, Pair, Scene, curves
@@ -47,6 +48,21 @@ class Linear(NamedTuple):
     weight: Array
 
 
+class Determined(NamedTuple):
+    """Parameters that the data determine: traces of posterior covariance times precision.
+
+    Attributes
+    ----------
+    by_field : Pair of Array, shape ()
+        Of each field.
+    by_delay : Array, shape (D,)
+        Through each delay, those of the slopes included.
+    """
+
+    by_field: Pair
+    by_delay: Array
+
+
 @functools.partial(jax.jit, static_argnames="options")
 def improve(
     options: SpatialOptions,
@@ -55,7 +71,7 @@ def improve(
     mode: Fields,
     draws: Fields,
     key: Array,
-) -> tuple[Fields, Fields, Pair]:
+) -> tuple[Fields, Fields, Determined]:
     """One Gauss-Newton step of the mode, and draws of the deviation from it.
 
     The curve jumps in slope where a bolus arrives, which gives the cost many local optima.
@@ -80,9 +96,7 @@ def improve(
     -------
     mode : Fields
     draws : Fields, with a leading axis S
-    determined : Pair of Array, shape ()
-        Parameters of each field that the data determine: the trace of the posterior
-        covariance times the data's precision, from the draws and their own noise.
+    determined : Determined
     """
     spread = jnp.minimum(jnp.sqrt(jnp.mean(draws.att**2, axis=0)), _LARGEST_SPREAD)
     linear = _linearise(options, scene, strength, mode, spread)
@@ -91,12 +105,7 @@ def improve(
     draw = functools.partial(_draw, options, scene, strength, linear, solve)
     draws, determined = jax.vmap(draw)(jax.random.split(key, options.samples), draws)
     moved = _descend(options, scene, strength, mode, step, spread)
-    return moved, draws, jax.tree.map(jnp.mean, determined)
-
-
-def robust_weight(options: SpatialOptions, residual: Array) -> Array:
-    """Weights that make squares of soft-L1."""
-    return 1.0 / jnp.sqrt(1.0 + (residual / options.loss_scale) ** 2)
+    return moved, draws, jax.tree.map(lambda values: jnp.mean(values, axis=0), determined)
 
 
 def _misfit(
@@ -104,8 +113,8 @@ def _misfit(
 ) -> Array:
     """Data less curve in noise SDs, the logarithm of ATT shifted, shape (V, D)."""
     shifted = fields._replace(att=fields.att + shift)
-    precision = jnp.sqrt(scene.n_averages) / strength.noise_sd
-    return scene.voxels.delta_m * precision - curves(options, scene, shifted) * precision
+    root = precision_root(strength.noise, scene.n_averages)
+    return scene.voxels.delta_m * root - curves(options, scene, shifted) * root
 
 
 def _linearise(
@@ -122,7 +131,7 @@ def _linearise(
         return residual, -less_cbf, -less_att
 
     residual, by_cbf, by_att = jax.lax.map(at, nodes)
-    weight = shares[:, None, None] * robust_weight(options, residual)
+    weight = shares[:, None, None] * robust_weight(residual, options.loss_scale)
     return Linear(residual, by_cbf, by_att, weight)
 
 
@@ -192,7 +201,7 @@ def _draw(
     solve: Solve,
     key: Array,
     guess: Fields,
-) -> tuple[Fields, Pair]:
+) -> tuple[Fields, Determined]:
     """A deviation from the mode, and what its own data noise says is determined."""
     priors = priors_of(options, scene, strength)
     dtype = linear.residual.dtype
@@ -206,7 +215,10 @@ def _draw(
         pulls.slope + ridge,
     )
     found = solve(right, guess)
-    return found, Pair(pulls.cbf @ found.cbf, pulls.att @ found.att)
+    cbf = found.cbf + scene.features @ found.slope
+    reached = linear.by_cbf * cbf[:, None] + linear.by_att * found.att[:, None]
+    determined = Pair(pulls.cbf @ found.cbf, pulls.att @ found.att)
+    return found, Determined(determined, jnp.sum(noise * reached, axis=(0, 1)))
 
 
 def _descend(

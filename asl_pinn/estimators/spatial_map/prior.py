@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from asl_pinn.estimators.spatial_map.noise import Noise
 from asl_pinn.estimators.spatial_map.options import SpatialOptions
 from asl_pinn.estimators.spatial_map.scene import Pair, Scene
 from asl_pinn.fields import Lattice, roughness, roughness_adjoint, roughness_diagonal
@@ -24,13 +25,13 @@ class Strength(NamedTuple):
         Of the roughness.
     edge : Pair of Array, shape (A, V) or (1, V)
         Weight of each roughness, lower where it is an edge.
-    noise_sd : Array, shape ()
-        Of one difference image [unit of delta_m].
+    noise : Noise
+        Of the data.
     """
 
     precision: Pair
     edge: Pair
-    noise_sd: Array
+    noise: Noise
 
 
 class Prior(NamedTuple):

@@ -15,6 +15,11 @@ from asl_pinn.fields import roughness
 
 _MOST_PRECISION = Pair(1e4, 1e6)
 _LARGEST_CHANGE = 5.0
+_LEAST_DETERMINED = 0.1
+
+# Determined parameters left out of the count, as a gamma law of the roughness's scale would
+# have it: else the precision of a field of which the data tell little runs off to infinity.
+_NOT_COUNTED = 4.0
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -49,7 +54,8 @@ def update(
 
     References
     ----------
-    MacKay, Neural Comput 4:415-447 (1992).
+    MacKay, Neural Comput 4:415-447 (1992); Chung et al., Psychometrika 78:685-709 (2013), for
+    scales kept off the boundary.
     """
     n_voxels = len(scene.voxels.m0)
     by_field = Pair(*(jnp.clip(number, 1.0, n_voxels) for number in determined.by_field))
@@ -96,7 +102,7 @@ def _one_field(
 
     at_mode, variance = energy(mode), jnp.mean(jax.vmap(energy)(draws), axis=0)
     cost = jnp.maximum(jnp.sum(edge * at_mode), jnp.finfo(at_mode.dtype).tiny)
-    new = jnp.maximum(determined - n_parts, 1.0) / cost
+    new = jnp.maximum(determined - n_parts - _NOT_COUNTED, _LEAST_DETERMINED) / cost
     new = jnp.clip(new, precision / _LARGEST_CHANGE, precision * _LARGEST_CHANGE)
     if dof > 0.0:
         moment = at_mode + variance

@@ -29,11 +29,6 @@ class SpatialOptions:
     )
     spatial_dims: int = option(3, "2 for neighbours within slices alone, 3 for all neighbours.")
     samples: int = option(16, "Draws from the posterior, for the strengths and the SDs.")
-    checks: int = option(
-        2,
-        "Fits of new data of brains drawn from the posterior, whose errors scale the SDs; 0 for "
-        "the spread of the draws as it is.",
-    )
     rounds: int = option(60, "Most rounds of Gauss-Newton steps and new strengths.")
     rtol: float = option(3e-3, "Relative change of the strengths that ends the rounds.")
     loss_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
@@ -60,8 +55,6 @@ def check(options: SpatialOptions) -> None:
         raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
     if options.samples < 4:
         raise InputError(f"--samples must be at least 4, it is {options.samples}")
-    if not 0 <= options.checks <= options.samples:
-        raise InputError(f"--checks must be from 0 to --samples, it is {options.checks}")
     if options.rounds < 1:
         raise InputError(f"--rounds must be at least 1, it is {options.rounds}")
     for name in ("cbf_edge_dof", "att_edge_dof"):

@@ -41,6 +41,8 @@ def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any
     def cut(values: NDArray, begin: int) -> NDArray:
         part = values[begin : begin + chunk_size]
         missing = chunk_size - len(part)
+        if not missing:
+            return part
         return np.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1), mode="edge")
 
     def work(begin: int) -> Any:

@@ -59,9 +59,11 @@ def _dispatch(name: str, *arguments: str) -> int:
     if name not in COMMANDS:
         raise InputError(f"unknown command {name!r}; choose {', '.join(COMMANDS)}")
     command = importlib.import_module(f"asl_pinn.commands.{name}")
+    cache = importlib.import_module("asl_pinn.compilation_cache")
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     flags.DEFINE_bool("help", False, "Show this help.", flag_values=values, short_name="h")
+    flags.DEFINE_string("compilation_cache", None, cache.HELP, flag_values=values)
     command.define_flags(values)
     try:
         _, *positional = values([name, *arguments])
@@ -70,6 +72,7 @@ def _dispatch(name: str, *arguments: str) -> int:
     if values["help"].value:
         print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n\n{_flags(values)}")
         return 0
+    cache.enable(values["compilation_cache"].value)
     return command.run(positional, values)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import enum
+import functools
 
 import jax
 import numpy as np
@@ -58,7 +59,8 @@ class AslData:
     @property
     def valid(self) -> NDArray[np.bool_]:
         """Voxels of the mask with finite data, M0 > 0 and T1 >= 0.1 s, shape (X, Y, Z)."""
-        finite = np.isfinite(self.delta_m).all(axis=-1)
+        images = np.moveaxis(self.delta_m, -1, 0)
+        finite = functools.reduce(np.logical_and, map(np.isfinite, images))
         positive = (self.m0 > 0.0) & np.isfinite(self.m0)
         relaxing = (self.t1_tissue >= 0.1) & np.isfinite(self.t1_tissue)
         return np.asarray(self.mask, dtype=bool) & finite & positive & relaxing

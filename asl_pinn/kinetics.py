@@ -1,5 +1,7 @@
 """Buxton's kinetic model of (pseudo-)continuous ASL and its time derivative."""
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
@@ -89,9 +91,8 @@ def delta_m(
     return delivery * t1_app * -jnp.expm1(-inflow / t1_app) * jnp.exp(-washout / t1_app)
 
 
-def delta_m_over_att(
+def delta_m_by_att(
     cbf: ArrayLike,
-    att: ArrayLike,
     t: ArrayLike,
     label_duration: ArrayLike,
     *,
@@ -100,37 +101,40 @@ def delta_m_over_att(
     t1_blood: ArrayLike = T1_BLOOD,
     labeling_efficiency: ArrayLike = LABELING_EFFICIENCY,
     partition_coefficient: ArrayLike = PARTITION_COEFFICIENT,
-) -> Array:
-    """`delta_m` of one voxel for many transit times, with few exponentials.
+) -> Callable[[ArrayLike], Array]:
+    """`delta_m` as a function of the transit time alone, with few exponentials.
 
-    The decay from arrival to readout is the product of a factor of each transit time and
-    one of each delay, so that G * D values take G + D exponentials. Rounding is worse than
-    that of `delta_m`, of the order of the type's precision times the peak of the curve.
+    The decay from arrival to readout is the product of a factor of the transit time and one
+    of the delay, which is prepared once. Rounding is worse than that of `delta_m`, of the order of
+    the type's precision times the peak of the curve.
 
     Parameters
     ----------
-    cbf : array_like, shape ()
-        Cerebral blood flow [mL/100g/min].
-    att : array_like, shape (G,)
-        Arterial transit times [s].
-    t, label_duration : array_like, shape (D,)
-        Time since the start of each bolus and its duration [s].
-    m0, t1_tissue, t1_blood, labeling_efficiency, partition_coefficient : array_like, shape ()
-        As in `delta_m`; `t1_tissue` of 0.1 s or more.
+    cbf, t, label_duration, m0, t1_blood, labeling_efficiency, partition_coefficient : array_like
+        As in `delta_m`.
+    t1_tissue : array_like
+        As in `delta_m`; 0.1 s or more.
 
     Returns
     -------
-    Array, shape (D, G)
+    callable
+        Arterial transit time [s] to the signal, of the broadcast shape.
     """
-    t, label_duration = jnp.asarray(t)[:, None], jnp.asarray(label_duration)[:, None]
     t1_app = apparent_t1(cbf, t1_tissue, partition_coefficient)
-    delivery = _delivery(cbf, att, m0, t1_blood, labeling_efficiency, partition_coefficient)
-    since_arrival = t - att
-    decay = jnp.exp(jnp.asarray(att) / t1_app) * jnp.exp(-t / t1_app)
-    arrived = jnp.where(
-        since_arrival < label_duration, 1.0 - decay, decay * jnp.expm1(label_duration / t1_app)
-    )
-    return delivery * t1_app * jnp.where(since_arrival < 0.0, 0.0, arrived)
+    delivery = _delivery(cbf, 0.0, m0, t1_blood, labeling_efficiency, partition_coefficient)
+    plateau = t1_app * delivery
+    rising = plateau * jnp.exp(-jnp.asarray(t) / t1_app)
+    falling = rising * jnp.expm1(jnp.asarray(label_duration) / t1_app)
+
+    def curve(att: ArrayLike) -> Array:
+        since_arrival, att = jnp.asarray(t) - att, jnp.asarray(att)
+        undone = jnp.exp(att / t1_app)
+        arrived = jnp.where(
+            since_arrival < label_duration, plateau - undone * rising, undone * falling
+        )
+        return jnp.where(since_arrival < 0.0, 0.0, jnp.exp(-att / t1_blood) * arrived)
+
+    return curve
 
 
 def delta_m_time_derivative(

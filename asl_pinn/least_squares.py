@@ -1,9 +1,9 @@
-"""Bounded, robust non-linear least squares for one small problem, to be vmapped over many."""
+"""Bounded, robust non-linear least squares for many small problems side by side."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,23 +37,23 @@ class Settings:
 
 
 class Solution(NamedTuple):
-    """End of a solve with P parameters.
+    """End of the solves of problems with P parameters each, laid out in a shape S.
 
     Attributes
     ----------
-    x : Array, shape (P,)
+    x : Array, shape (P, *S)
         Parameters.
-    cost : Array, shape ()
+    cost : Array, shape S
         Half the sum of the soft-L1 losses, as SciPy's `least_squares` defines it.
-    hessian : Array, shape (P, P)
+    hessian : Array, shape (P, P, *S)
         Gauss-Newton approximation at `x`, the curvature of the loss included.
-    n_steps : Array, shape ()
+    n_steps : Array, shape S
         Steps that were tried.
-    converged : Array of bool, shape ()
+    converged : Array of bool, shape S
         Whether a tolerance was met.
-    stuck : Array of bool, shape ()
+    stuck : Array of bool, shape S
         Whether that was by steps too small, as on a kink, and not by a cost that is flat.
-    trust : Array, shape ()
+    trust : Array, shape S
         How far the solver trusts its model at the end, to go on from there.
     """
 
@@ -67,8 +67,8 @@ class Solution(NamedTuple):
 
 
 Vector = tuple[Array, ...]
-"""P scalars. Under `vmap` each is a long array, which runs faster than an array whose last axis is
-as short as P."""
+"""P arrays of shape S: long ones, which run faster than one array whose last axis is as short as
+P."""
 
 
 class Model(NamedTuple):
@@ -77,6 +77,17 @@ class Model(NamedTuple):
     cost: Array
     gradient: Vector
     hessian: tuple[Vector, ...]
+
+
+class _State(NamedTuple):
+    """Where the solves stand, each leaf of shape S."""
+
+    x: Vector
+    model: Model
+    trust: Array
+    n_steps: Array
+    flat: Array
+    stuck: Array
 
 
 class Solver(NamedTuple):
@@ -125,22 +136,26 @@ def solve(
     solver: SolverName = "dogleg",
     trust: ArrayLike | None = None,
 ) -> Solution:
-    """Minimise a soft-L1 cost inside a box.
+    """Minimise soft-L1 costs inside a box, each problem of a batch by itself.
+
+    The problems of a batch are laid out in a shape S, which may be (); short axes lead and the
+    long ones of S trail, as that is the order in which the arithmetic vectorises.
 
     Parameters
     ----------
     residual : callable
-        Parameters of shape (P,) to residuals of shape (R,), differentiable.
-    start : Array, shape (P,)
-        Starting point, inside the bounds; parameters should be of order one.
-    lower, upper : Array, shape (P,)
+        Parameters of shape (P, *S) to residuals of shape (R, *S), differentiable; those of a
+        problem depend on its own parameters alone.
+    start : Array, shape (P, *S)
+        Starting points, inside the bounds; parameters should be of order one.
+    lower, upper : Array, shape (P,) or (P, *S)
         Bounds.
     settings : Settings
         Tolerances and loss.
     solver : {'dogleg', 'lm'}
         Powell's dogleg in a rectangular trust region, or Levenberg-Marquardt with
         Marquardt's scaling and projection on the bounds.
-    trust : array_like, shape (), optional
+    trust : array_like, shape S, optional
         From an earlier solve that ran out of steps; else the solver's own beginning.
 
     Returns
@@ -154,16 +169,18 @@ def solve(
     al., Vision Algorithms: Theory and Practice, 298-372 (2000), for the robust loss.
     """
     rule = SOLVERS[solver]
-    trust = jnp.asarray(rule.trust if trust is None else trust, start.dtype)
+    shape = start.shape[1:]
+    trust = jnp.broadcast_to(
+        jnp.asarray(rule.trust if trust is None else trust, start.dtype), shape
+    )
     low, high = tuple(lower), tuple(upper)
     tiny = jnp.finfo(start.dtype).tiny
 
-    def unfinished(state: tuple[Any, ...]) -> Array:
-        *_, n_steps, flat, stuck = state
-        return (n_steps < settings.max_steps) & ~flat & ~stuck
+    def active(state: _State) -> Array:
+        return (state.n_steps < settings.max_steps) & ~state.flat & ~state.stuck
 
-    def advance(state: tuple[Any, ...]) -> tuple[Any, ...]:
-        x, model, trust, n_steps, *_ = state
+    def advance(state: _State) -> _State:
+        x, model, trust = state.x, state.model, state.trust
         local = _restrict(model, x, low, high)
         room = tuple(map(jnp.subtract, low, x)), tuple(map(jnp.subtract, high, x))
         aim = map(jnp.add, x, rule.propose(local, *room, trust))
@@ -172,25 +189,36 @@ def solve(
         predicted = -(_dot(local.gradient, step) + 0.5 * _dot(step, _times(local.hessian, step)))
         candidate = _linearise(residual, reached, settings.loss_scale)
         actual = model.cost - candidate.cost
-        accepted = actual > 0.0
+        working = active(state)
+        accepted = (actual > 0.0) & working
         length = _largest(step)
-        trust = rule.regulate(trust, actual / jnp.maximum(predicted, tiny), length)
+        regulated = rule.regulate(trust, actual / jnp.maximum(predicted, tiny), length)
         negligible = settings.ftol * model.cost
         flat = (jnp.abs(actual) <= negligible) & (predicted <= negligible)
         # A tiny step that is accepted may have crossed a kink, beyond which it goes on.
-        stuck = (length <= settings.xtol) & ~accepted
+        stuck = (length <= settings.xtol) & ~accepted & ~flat
         x, model = jax.tree.map(
             lambda new, old: jnp.where(accepted, new, old), (reached, candidate), (x, model)
         )
-        return x, model, trust, n_steps + 1, flat, stuck & ~flat
+        return _State(
+            x,
+            model,
+            jnp.where(working, regulated, trust),
+            state.n_steps + working,
+            jnp.where(working, flat, state.flat),
+            jnp.where(working, stuck, state.stuck),
+        )
 
     x = tuple(start)
     first = _linearise(residual, x, settings.loss_scale)
-    no = jnp.zeros((), bool)
-    state = (x, first, trust, jnp.zeros((), jnp.int32), no, no)
-    x, model, trust, n_steps, flat, stuck = jax.lax.while_loop(unfinished, advance, state)
-    hessian = jnp.stack([jnp.stack(row) for row in model.hessian])
-    return Solution(jnp.stack(x), model.cost, hessian, n_steps, flat | stuck, stuck, trust)
+    no = jnp.zeros(shape, bool)
+    state = _State(x, first, trust, jnp.zeros(shape, jnp.int32), no, no)
+    end = jax.lax.while_loop(lambda state: active(state).any(), advance, state)
+    hessian = jnp.stack([jnp.stack(row) for row in end.model.hessian])
+    converged = end.flat | end.stuck
+    return Solution(
+        jnp.stack(end.x), end.model.cost, hessian, end.n_steps, converged, end.stuck, end.trust
+    )
 
 
 def solve_small(rows: Sequence[Sequence[Array]], side: Sequence[Array]) -> Vector:
@@ -222,16 +250,15 @@ def solve_small(rows: Sequence[Sequence[Array]], side: Sequence[Array]) -> Vecto
 
 
 def _linearise(residual: Residual, x: Vector, scale: ArrayLike) -> Model:
-    point = jnp.stack(x)
-    value, push = jax.linearize(residual, point)
-    columns = [push(direction) for direction in jnp.eye(len(x), dtype=point.dtype)]
+    value, push = jax.linearize(lambda *x: residual(jnp.stack(x)), *x)
+    columns = [push(*(jnp.full_like(at, i == k) for k, at in enumerate(x))) for i in range(len(x))]
     softened = 1.0 + (value / scale) ** 2
-    slope = value / jnp.sqrt(softened)
-    curved = [column * softened**-1.5 for column in columns]
+    slope = 1.0 / jnp.sqrt(softened)
+    curved = [column * (slope / softened) for column in columns]
     return Model(
         soft_l1_cost(value, scale),
-        tuple(jnp.sum(column * slope) for column in columns),
-        tuple(tuple(jnp.sum(one * other) for other in columns) for one in curved),
+        tuple(jnp.sum(column * (value * slope), axis=0) for column in columns),
+        tuple(tuple(jnp.sum(one * other, axis=0) for other in columns) for one in curved),
     )
 
 

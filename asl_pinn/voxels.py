@@ -1,6 +1,7 @@
 """The voxels to be fitted as flat arrays, and the model's prediction for one of them."""
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -62,60 +63,68 @@ def gather(data: AslData, dtype: DTypeLike) -> Voxels:
         raise InputError(
             "no voxel can be fitted: the mask is empty, or the data inside it are not finite"
         )
+    index = np.flatnonzero(valid)
     return Voxels(
         *(
-            np.asarray(volume[valid], dtype=dtype)
+            np.asarray(np.take(volume.reshape(-1, *volume.shape[3:]), index, axis=0), dtype=dtype)
             for volume in (data.delta_m, data.m0, data.t1_tissue, data.readout_delay)
         )
     )
 
 
+def delays_first(voxels: Voxels) -> Voxels:
+    """The same with `delta_m` of shape (D, V): on a CPU, long last axes run faster."""
+    return dataclasses.replace(voxels, delta_m=voxels.delta_m.T)
+
+
 def predict(cbf: ArrayLike, att: ArrayLike, voxel: Voxels, protocol: Protocol) -> Array:
-    """Difference signal that Buxton's model predicts for one voxel.
+    """Difference signal that Buxton's model predicts for one voxel, or for many.
 
     Parameters
     ----------
-    cbf, att : array_like, shape ()
-        Cerebral blood flow [mL/100g/min] and arterial transit time [s].
+    cbf, att : array_like, shape S
+        Cerebral blood flow [mL/100g/min] and arterial transit time [s]; S is () for one voxel.
     voxel : Voxels
-        One voxel; only its constants are read.
+        Only the constants are read, of a shape that broadcasts with S.
     protocol : Protocol
         Timing and constants.
 
     Returns
     -------
-    Array, shape (D,)
-        In the unit of the voxel's M0.
+    Array, shape (D, *S)
+        In the unit of the voxels' M0.
     """
     return kinetics.delta_m(cbf, att, **_constants(voxel, protocol))
 
 
-def predict_over_att(cbf: ArrayLike, att: ArrayLike, voxel: Voxels, protocol: Protocol) -> Array:
-    """`predict` for many transit times at once, quicker and rounded less well.
+def predict_by_att(cbf: ArrayLike, voxels: Voxels, protocol: Protocol) -> Callable[[Array], Array]:
+    """`predict` at fixed CBF as a function of the transit time, quicker and rounded less well.
 
     Parameters
     ----------
     cbf : array_like, shape ()
         Cerebral blood flow [mL/100g/min].
-    att : array_like, shape (G,)
-        Arterial transit times [s].
-    voxel, protocol
+    voxels : Voxels
+        Only the constants are read, of shape S.
+    protocol : Protocol
         As in `predict`.
 
     Returns
     -------
-    Array, shape (D, G)
+    callable
+        Arterial transit time [s], of a shape that broadcasts with S, to signals of shape (D, *S).
     """
-    return kinetics.delta_m_over_att(cbf, att, **_constants(voxel, protocol))
+    return kinetics.delta_m_by_att(cbf, **_constants(voxels, protocol))
 
 
-def _constants(voxel: Voxels, protocol: Protocol) -> dict[str, ArrayLike]:
-    dtype = jnp.result_type(voxel.m0)
+def _constants(voxels: Voxels, protocol: Protocol) -> dict[str, ArrayLike]:
+    dtype = jnp.result_type(voxels.m0)
+    delays_first = (-1,) + (1,) * jnp.ndim(voxels.m0)
     return {
-        "t": jnp.asarray(protocol.t, dtype) + voxel.readout_delay,
-        "label_duration": jnp.asarray(protocol.label_duration, dtype),
-        "m0": voxel.m0,
-        "t1_tissue": voxel.t1_tissue,
+        "t": jnp.asarray(protocol.t, dtype).reshape(delays_first) + voxels.readout_delay,
+        "label_duration": jnp.asarray(protocol.label_duration, dtype).reshape(delays_first),
+        "m0": voxels.m0,
+        "t1_tissue": voxels.t1_tissue,
         "t1_blood": protocol.t1_blood,
         "labeling_efficiency": protocol.labeling_efficiency,
         "partition_coefficient": protocol.partition_coefficient,

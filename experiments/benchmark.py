@@ -1,92 +1,77 @@
-"""Time the voxel-wise fit beside SciPy's loop, in one run on one machine.
+"""Time the package beside what a user would pick instead, in one run on one machine.
 
-    python experiments/benchmark.py [--quick] [--output=experiments/results/benchmark.json]
+    python experiments/benchmark.py [--quick] [--asltk] [--output=out/benchmark.json]
 
-Prints a table in Markdown and writes it, with the machine and the command, as JSON.
-Compilation is timed apart; peak memory is that of the whole process.
+Prints a table in Markdown, and writes it (.md), the numbers (.json) and the plot of cost
+against size (.png). Compilation is told apart; the compilation cache is off. `--asltk` makes an
+environment for asltk, which needs NumPy 1, in out/asltk. PyTorch is compared with where it is
+installed: pip install '.[bench]'.
 """
 
-import resource
-import statistics
-import time
-from collections.abc import Callable
+import io
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+import jax
 from absl import app, flags
+from bench import estimators, network, scaling, startup, voxelwise
+from bench.measure import COLUMNS, limits
 from cases import foot, make_case, provenance, table
 
-from asl_pinn.data import AslData
-from asl_pinn.estimators import nlls, nlls_scipy
-from asl_pinn.estimators.voxelwise import NllsOptions, start
-from asl_pinn.execution import Execution
-from asl_pinn.files import write_json
-from asl_pinn.voxels import gather
+from asl_pinn.files import write_bytes, write_json
 
-_QUICK = flags.DEFINE_bool("quick", False, "Fewer repeats and a smaller sample for SciPy.")
+_QUICK = flags.DEFINE_bool("quick", False, "Fewer runs, and the quick rows alone: 2 minutes.")
+_ASLTK = flags.DEFINE_bool("asltk", False, "Compare with asltk, in an environment of its own.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each row, after the first.", 1)
+_VOLUME_REPEATS = flags.DEFINE_integer("volume_repeats", 5, "The same for whole volumes.", 1)
 _OUTPUT = flags.DEFINE_string("output", "out/benchmark.json", "Where to write the JSON.")
 _TSNR = 1.5
 
 
 def main(argv: list[str]) -> None:
     """Run the benchmark."""
-    data = make_case("all", _TSNR, 0).data
-    n_voxels = int(data.valid.sum())
-    scipy_ms = _scipy_ms(data, 200 if _QUICK.value else 2000)
-    rows = []
-    for solver in ("dogleg", "lm"):
-        options = NllsOptions(solver=solver)
-        first, seconds = _timed(
-            lambda options=options: nlls.fit(data, options, Execution()), 3 if _QUICK.value else 9
-        )
-        ours_ms = 1e3 * statistics.median(seconds) / n_voxels
-        rows.append(
-            {
-                "work": f"nlls {solver}, {n_voxels} voxels x {data.protocol.n_delays} delays",
-                "first call [s]": round(first, 2),
-                "median [s]": round(statistics.median(seconds), 3),
-                "min-max [s]": f"{min(seconds):.3f}-{max(seconds):.3f}",
-                "per voxel [us]": round(1e3 * ours_ms, 2),
-                "SciPy per voxel [us]": round(1e3 * scipy_ms),
-                "ratio": round(scipy_ms / ours_ms),
-            }
-        )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    about = provenance()
-    print("\n".join(table(list(rows[0]), [list(row.values()) for row in rows])))
-    print(f"\npeak memory of the process: {peak:.2f} GB\n\n{foot(about)}")
-    report = {"about": about, "rows": rows, "peak_memory_gb": round(peak, 2)}
-    write_json(Path(_OUTPUT.value), report)
-    print(f"{_OUTPUT.value}: the same as JSON")
-
-
-def _scipy_ms(data: AslData, n_sample: int) -> float:
-    """Time of `scipy.optimize.least_squares` for one voxel, from the same start [ms]."""
-    options = NllsOptions()
-    voxels = gather(data, np.float32)
-    starts, noise_sd = start(voxels, data, options)
-    sample = np.linspace(0, len(starts) - 1, n_sample).astype(int)
-    n_averages = np.asarray(data.n_averages, np.float64)
+    jax.config.update("jax_compilation_cache_dir", None)
+    quick, repeats = _QUICK.value, _REPEATS.value
+    brain, central = make_case("all", _TSNR, 0), make_case("central", _TSNR, 0)
+    bounds = limits(repeats)
+    environment = Path("out/asltk").absolute() if _ASLTK.value else None
     rows = [
-        (voxels.delta_m[k], starts[k], noise_sd)
-        + (voxels.m0[k], voxels.t1_tissue[k], voxels.readout_delay[k])
-        for k in sample
+        *voxelwise.rows(brain.data, repeats, 200 if quick else 2000, environment),
+        *network.rows(central.data, repeats, 20 if quick else 100, bounds["multiply_adds_per_s"]),
+        *startup.rows(repeats, quick),
+        *estimators.rows(central.data, brain.data, repeats, _VOLUME_REPEATS.value, quick),
     ]
-    begin = time.perf_counter()
-    for row in rows:
-        nlls_scipy.solve_voxel(*row, data.protocol, n_averages, options)
-    return 1e3 * (time.perf_counter() - begin) / n_sample
-
-
-def _timed(function: Callable[[], Any], repeats: int) -> tuple[float, list[float]]:
-    """Time of the first call, compilation included, and of the calls after it [s]."""
-    seconds = []
-    for _ in range(repeats + 1):
-        begin = time.perf_counter()
-        function()
-        seconds.append(time.perf_counter() - begin)
-    return seconds[0], seconds[1:]
+    measured = scaling.curves(
+        brain.data, brain.phantom, min(repeats, 3) if quick else repeats, quick
+    )
+    about = provenance()
+    lines = [
+        *table(COLUMNS, [list(row.values()) for row in rows]),
+        "",
+        f"Limits in the same run: {bounds['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds "
+        f"a second (product of two 2048 x 2048 matrices), "
+        f"{bounds['copied_bytes_per_s'] / 1e9:.1f} GB/s (copy of 256 MB, read and written).",
+        "",
+        *table(
+            ("nlls against", "size", "first [s]", "median [s]", "peak memory [GB]"),
+            [
+                [what, point["size"], *(f"{point[k]:.3g}" for k in ("first", "median", "peak_gb"))]
+                for what, points in measured.items()
+                for point in points
+            ],
+        ),
+        "",
+        foot(about),
+        "",
+    ]
+    text = "\n".join(lines)
+    print(text)
+    output = Path(_OUTPUT.value)
+    picture = io.BytesIO()
+    scaling.draw(measured).savefig(picture, format="png", dpi=120)
+    write_json(output, {"about": about, "limits": bounds, "rows": rows, "scaling": measured})
+    write_bytes(output.with_suffix(".md"), text.encode())
+    write_bytes(output.with_suffix(".png"), picture.getvalue())
+    print(f"{output} and, beside it, the same as .md and .png")
 
 
 if __name__ == "__main__":

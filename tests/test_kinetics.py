@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from asl_pinn.kinetics import (
     apparent_t1,
     delta_m,
-    delta_m_over_att,
+    delta_m_by_att,
     delta_m_time_derivative,
 )
 
@@ -23,7 +23,7 @@ SLOPE = st.floats(-3.0, 3.0)
 
 
 CURVE = jax.jit(delta_m)
-OVER_ATT = jax.jit(delta_m_over_att)
+BY_ATT = jax.jit(lambda att, *times, **constants: delta_m_by_att(*times, **constants)(att))
 DERIVATIVE = jax.jit(delta_m_time_derivative)
 AUTOMATIC = jax.jit(
     lambda cbf, att, t, tau, slope: jax.jvp(
@@ -143,5 +143,5 @@ def test_many_transit_times_at_once_give_the_same_curve(cbf, t, tau):
     att = np.linspace(0.05, 4.0, 17)
     for t1 in (0.1, 1.33):
         expected = CURVE(cbf, att, np.array(t)[:, None], np.array(tau)[:, None], t1_tissue=t1)
-        actual = OVER_ATT(cbf, att, np.array(t), np.array(tau), t1_tissue=t1)
+        actual = BY_ATT(att, cbf, np.array(t)[:, None], np.array(tau)[:, None], t1_tissue=t1)
         assert np.allclose(actual, expected, rtol=0.0, atol=1e-12)

@@ -24,9 +24,9 @@ from asl_pinn.estimators.voxelwise import (
 from asl_pinn.execution import Execution
 from asl_pinn.least_squares import SOLVERS, Settings, solve
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, gather, predict
+from asl_pinn.voxels import Voxels, delays_first, gather, predict
 
-_ROUNDS = (4, 4, 8)
+_ROUNDS = (3, 3, 4, 6, 10)
 _POLISH = 4
 
 
@@ -118,16 +118,16 @@ def solve_voxels(
     Fit
     """
     dtype = starts.dtype
-    box = bounds(options, dtype)
-    constants = np.asarray(noise_sd, dtype), data.protocol, np.asarray(data.n_averages, dtype)
-    size = chunk_for(int(np.count_nonzero(data.valid)), options.chunk_size)
+    noise, averages = np.asarray(noise_sd, dtype), np.asarray(data.n_averages, dtype)
+    constants = jax.device_put((bounds(options, dtype), noise, data.protocol, averages, options))
+    size = chunk_for(int(np.count_nonzero(data.mask)), options.chunk_size)
 
     def advance(which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool) -> Fit:
-        chosen = jax.tree.map(lambda values: values[which], voxels)
+        chosen = voxels, x, trust
+        if len(which) < len(x):
+            chosen = jax.tree.map(lambda values: np.take(values, which, axis=0), chosen)
         return map_chunked(
-            lambda *chunk: _solve_chunk(*chunk, box, *constants, options, steps, hold_att),
-            (chosen, x[which], trust[which]),
-            size,
+            lambda *chunk: _solve_chunk(*chunk, *constants, steps, hold_att), chosen, size
         )
 
     def replace(which: NDArray, new: Fit) -> None:
@@ -165,17 +165,15 @@ def _solve_chunk(
     hold_att: Array,
 ) -> Fit:
     settings = Settings(options.xtol, options.ftol, max_steps, options.loss_scale)
-    held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])
+    held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])[:, None]
+    voxels = delays_first(voxels)
 
-    def solve_voxel(voxel: Voxels, start: Array, trust: Array) -> Fit:
-        def residual(x: Array) -> Array:
-            return residuals(x, voxel, noise_sd, protocol, n_averages, options)
+    def residual(x: Array) -> Array:
+        return residuals(x, voxels, noise_sd, protocol, n_averages, options)
 
-        lower, upper = (jnp.where(held, start, bound) for bound in box)
-        found = solve(residual, start, lower, upper, settings, options.solver, trust)
-        x = found.x
-        misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
-        squares = jnp.sum(n_averages * misfit**2)
-        return Fit(x, found.hessian, squares, found.converged, found.stuck, found.trust)
-
-    return jax.vmap(solve_voxel)(voxels, starts, trust)
+    lower, upper = (jnp.where(held, starts.T, bound[:, None]) for bound in box)
+    found = solve(residual, starts.T, lower, upper, settings, options.solver, trust)
+    misfit = predict(CBF_UNIT * found.x[0], found.x[1], voxels, protocol) - voxels.delta_m
+    squares = jnp.sum(n_averages[:, None] * misfit**2, axis=0)
+    hessian = jnp.moveaxis(found.hessian, -1, 0)
+    return Fit(found.x.T, hessian, squares, found.converged, found.stuck, found.trust)

@@ -1,6 +1,7 @@
 """What the voxel-wise fits share: the cost, its start, the noise and the maps."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import jax
@@ -17,7 +18,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.least_squares import soft_l1_cost, solve_small
 from asl_pinn.options import option
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, predict, predict_over_att
+from asl_pinn.voxels import Voxels, delays_first, predict, predict_by_att
 
 CBF_UNIT = 50.0
 """CBF in the solver's unit of order one [mL/100g/min]."""
@@ -49,7 +50,7 @@ class NllsOptions:
     max_steps: int = option(60, "Most steps a voxel may take.")
     xtol: float = option(1e-4, "Step that counts as none [s, or 50 mL/100g/min].")
     ftol: float = option(1e-6, "Relative reduction of the cost that counts as none.")
-    chunk_size: int = option(4096, "Voxels solved together; bounds memory.")
+    chunk_size: int = option(2048, "Voxels solved together; bounds memory.")
 
 
 def check(data: AslData, options: NllsOptions) -> None:
@@ -94,14 +95,14 @@ def residuals(
     n_averages: Array,
     options: NllsOptions,
 ) -> Array:
-    """Residuals of one voxel.
+    """Residuals of one voxel, or of many.
 
     Parameters
     ----------
-    x : Array, shape (2,)
-        CBF / 50 and ATT [s].
+    x : Array, shape (2, *S)
+        CBF / 50 and ATT [s]; S is () for one voxel.
     voxel : Voxels
-        One voxel.
+        With the delays first: `delta_m` of shape (D, *S).
     noise_sd : Array, shape ()
         Standard deviation of one difference image [unit of delta_m].
     protocol : Protocol
@@ -113,7 +114,7 @@ def residuals(
 
     Returns
     -------
-    Array, shape (D + 1,)
+    Array, shape (D + 1, *S)
         Misfits in units of the noise, then the distance of ATT from its guess.
     """
     misfit = predict(CBF_UNIT * x[0], x[1], voxel, protocol) - voxel.delta_m
@@ -145,7 +146,8 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray,
     noise_sd : float
         Standard deviation of one difference image [unit of delta_m].
     """
-    constants = data.protocol, np.asarray(data.n_averages, voxels.m0.dtype), options
+    averages = np.asarray(data.n_averages, voxels.m0.dtype)
+    constants = jax.device_put((data.protocol, averages, options))
     size = chunk_for(len(voxels.m0), options.chunk_size)
     squares = map_chunked(
         lambda chunk: _grid_squares(chunk, *constants), (noise_sample(voxels),), size
@@ -251,13 +253,12 @@ def assemble(
 
 @jax.jit
 def _standard_deviations(hessian: Array) -> Array:
-    def one(matrix: Array) -> Array:
-        floor = jnp.finfo(matrix.dtype).eps * jnp.trace(matrix)
-        eye = jnp.eye(len(matrix), dtype=matrix.dtype)
-        inverse = jnp.stack(solve_small(matrix + floor * eye, eye))
-        return jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 0.0))
-
-    return jax.vmap(one)(hessian)
+    """Square roots of the diagonals of the inverses, shape (V, P), of (V, P, P)."""
+    rows = jnp.moveaxis(hessian, 0, -1)
+    eye = jnp.eye(len(rows), dtype=rows.dtype)[..., None]
+    floor = jnp.finfo(rows.dtype).eps * jnp.trace(rows)
+    inverse = jnp.stack(solve_small(rows + floor * eye, eye))
+    return jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 0.0))
 
 
 @jax.jit
@@ -266,11 +267,11 @@ def _grid_squares(
 ) -> Array:
     """Smallest weighted sum of squares on the grid, shape (V,)."""
 
-    def smallest(voxel: Voxels) -> Array:
-        _, _, misfits = _grid(voxel, protocol, n_averages, options)
-        return jnp.min(jnp.sum(n_averages[:, None] * misfits**2, axis=0))
+    def squares(misfit: Array, att: Array) -> Array:
+        return jnp.sum(n_averages[:, None] * misfit**2, axis=0)
 
-    return jax.vmap(smallest)(voxels)
+    least, _, _ = _least_on_grid(squares, voxels, protocol, n_averages, options)
+    return least
 
 
 @jax.jit
@@ -279,36 +280,52 @@ def _grid_start(
 ) -> Array:
     """Point of least cost on the grid, shape (V, 2)."""
 
-    def cheapest(voxel: Voxels) -> Array:
-        cbf, att, misfits = _grid(voxel, protocol, n_averages, options)
-        residual = _weigh(misfits, att[None], noise_sd, n_averages[:, None], options)
-        best = jnp.argmin(soft_l1_cost(residual, options.loss_scale))
-        return jnp.stack([cbf[best] / CBF_UNIT, att[best]])
+    def cost(misfit: Array, att: Array) -> Array:
+        there = jnp.broadcast_to(att, misfit.shape[1:])[None]
+        residual = _weigh(misfit, there, noise_sd, n_averages, options)
+        return soft_l1_cost(residual, options.loss_scale)
 
-    return jax.vmap(cheapest)(voxels)
+    _, cbf, att = _least_on_grid(cost, voxels, protocol, n_averages, options)
+    return jnp.stack([cbf / CBF_UNIT, att], axis=-1)
 
 
-def _grid(
-    voxel: Voxels, protocol: Protocol, n_averages: Array, options: NllsOptions
+def _least_on_grid(
+    cost: Callable[[Array, Array], Array],
+    voxels: Voxels,
+    protocol: Protocol,
+    n_averages: Array,
+    options: NllsOptions,
 ) -> tuple[Array, Array, Array]:
-    """Best CBF of each transit time on a grid, shapes (G,), and the misfits, shape (D, G).
+    """Least cost on a grid of transit times, each with its best CBF, and where: shapes (V,).
 
-    The signal is taken as linear in CBF, which it nearly is.
+    `cost` takes misfits (D, V) and a transit time (). The signal is taken as linear in CBF, which
+    it nearly is. The transit times come one after the other, so that memory holds few of them.
     """
-    dtype = voxel.m0.dtype
-    att = jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
-    unit = predict_over_att(_TYPICAL_CBF, att, voxel, protocol)
-    measured, weights = voxel.delta_m[:, None], n_averages[:, None]
-    energy = jnp.maximum(jnp.sum(weights * unit**2, axis=0), jnp.finfo(dtype).tiny)
-    share = jnp.sum(weights * unit * measured, axis=0) / energy
-    cbf = jnp.clip(_TYPICAL_CBF * share, 0.0, options.cbf_max)
-    return cbf, att, cbf / _TYPICAL_CBF * unit - measured
+    dtype = voxels.m0.dtype
+    voxels = delays_first(voxels)
+    weights = n_averages[:, None]
+    grid = jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
+    curve = predict_by_att(_TYPICAL_CBF, voxels, protocol)
+
+    def look(best: tuple[Array, ...], att: Array) -> tuple[tuple[Array, ...], None]:
+        unit = curve(att)
+        energy = jnp.maximum(jnp.sum(weights * unit**2, axis=0), jnp.finfo(dtype).tiny)
+        share = jnp.sum(weights * unit * voxels.delta_m, axis=0) / energy
+        cbf = jnp.clip(_TYPICAL_CBF * share, 0.0, options.cbf_max)
+        here = cost(cbf / _TYPICAL_CBF * unit - voxels.delta_m, att), cbf, att
+        better = here[0] < best[0]
+        return tuple(jnp.where(better, new, old) for new, old in zip(here, best, strict=True)), None
+
+    nowhere = jnp.full_like(voxels.m0, jnp.inf), *[jnp.zeros_like(voxels.m0)] * 2
+    best, _ = jax.lax.scan(look, nowhere, grid)
+    return best
 
 
 def _weigh(
     misfit: Array, att: Array, noise_sd: Array, n_averages: Array, options: NllsOptions
 ) -> Array:
-    """Misfits (D, ...) over the noise, then the distance of ATT (1, ...) from its guess."""
+    """Misfits (D, *S) over the noise, then the distance of ATT (1, *S) from its guess."""
     weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype))
+    weights = weights.reshape(-1, *[1] * (misfit.ndim - 1))
     penalty = (att - options.att_guess) / options.att_guess_sd
     return jnp.concatenate([misfit * weights / noise_sd, penalty])

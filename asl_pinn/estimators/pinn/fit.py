@@ -104,17 +104,17 @@ def _fit_group(
     """Means and spreads of CBF and ATT, of slices trained side by side, shape (S, 2, 2, V)."""
     seeds = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(execution.seed)))
     init_keys, train_keys = jnp.unstack(jax.vmap(jax.random.split)(seeds(numbers)), axis=1)
-    signal_only = _problem(dataclasses.replace(options, physics_weight=0.0))
-    jointly = _problem(options)
+    signal_only = problem(dataclasses.replace(options, physics_weight=0.0))
+    jointly = problem(options)
     params = _init(compiled(options), init_keys, scene, setting)
     state = start(jointly, params)
     steps = _n_steps(options, scene)
     stages = [(jointly, steps, label)]
     if options.physics_weight > 0.0 and options.signal_steps > 0:
         stages.insert(0, (signal_only, min(options.signal_steps, steps), f"{label} (signal)"))
-    for problem, until, stage in stages:
+    for what, until, stage in stages:
         state = train(
-            problem,
+            what,
             state,
             train_keys,
             scene,
@@ -128,11 +128,12 @@ def _fit_group(
     return np.asarray(_maps(compiled(options), state.best, scene))
 
 
-def _problem(options: PinnOptions) -> Problem:
-    problem = Problem(loss=loss, optimiser=_optimiser, settings=compiled(options))
+def problem(options: PinnOptions) -> Problem:
+    """What resolved options have the training minimise, and how."""
+    simple = Problem(loss=loss, optimiser=_optimiser, settings=compiled(options))
     if options.held_out == 0.0:
-        return problem
-    return problem._replace(monitor="held_out", patience=options.patience)
+        return simple
+    return simple._replace(monitor="held_out", patience=options.patience)
 
 
 def _optimiser(options: PinnOptions) -> optax.GradientTransformation:

@@ -1,0 +1,81 @@
+"""Programs that XLA has compiled, kept in the user's cache directory for later runs."""
+
+import hashlib
+import os
+import platform
+import warnings
+from pathlib import Path
+
+import jax
+
+from asl_pinn.errors import InputError
+
+HELP = (
+    "Folder in which compiled programs are kept for later runs, or 'off'; by default, "
+    "asl_pinn below the user's cache directory, or what JAX_COMPILATION_CACHE_DIR says."
+)
+
+_LEAST_SECONDS = 0.1
+
+
+def enable(setting: str | None) -> None:
+    """Let JAX keep what it compiles, and take what it kept before.
+
+    A cache that cannot be used does not end a run, unless it was asked for by name.
+    JAX compiles anew what it cannot read, such as an entry that a kill cut short.
+
+    Parameters
+    ----------
+    setting : str or None
+        Folder, 'off', or None for the default: what JAX was told by other means, else a folder
+        of the user's cache directory.
+
+    Raises
+    ------
+    InputError
+        If the folder that was asked for cannot be written.
+    """
+    if setting == "off":
+        jax.config.update("jax_compilation_cache_dir", None)
+        return
+    if setting is None and jax.config.jax_compilation_cache_dir is not None:
+        return
+    folder = (Path(setting) if setting else user_cache_dir() / "asl_pinn") / _machine()
+    if not _usable(folder):
+        if setting is None:
+            return
+        raise InputError(
+            f"--compilation_cache={setting} cannot be written; name another folder, or 'off'"
+        )
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+def user_cache_dir() -> Path:
+    """$XDG_CACHE_HOME, else ~/.cache.
+
+    References
+    ----------
+    XDG Base Directory Specification, version 0.8.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def _machine() -> str:
+    """Name for the kind of processor: a home directory may be shared by machines that differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        about = sorted({line for line in lines if line.startswith(("model name", "flags"))})
+    except OSError:
+        about = [platform.processor()]
+    digest = hashlib.sha256("\n".join(about).encode()).hexdigest()[:8]
+    return f"jax-{jax.__version__}-{platform.machine()}-{digest}"
+
+
+def _usable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)

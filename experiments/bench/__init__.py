@@ -1,0 +1,1 @@
+"""The rows of `experiments/benchmark.py`, one kind of work a file."""

@@ -1,0 +1,57 @@
+"""Every estimator on one slice and on one volume."""
+
+import dataclasses
+from typing import Any
+
+from cases import METHODS, run_method
+
+from asl_pinn.data import AslData
+from bench.measure import row, time_calls
+
+_SLICE = ("nlls", "nlls-smoothed", "spatial-map-unguided", "spatial-map", "pinn-unguided", "pinn")
+_VOLUME = ("nlls", "nlls-smoothed", "spatial-map", "pinn")
+_N_SLICES = 20
+
+
+def rows(
+    slice_data: AslData, brain: AslData, repeats: int, volume_repeats: int, quick: bool
+) -> list[dict[str, Any]]:
+    """Rows of the estimators with their defaults.
+
+    Parameters
+    ----------
+    slice_data : AslData
+        The central slice.
+    brain : AslData
+        The whole brain, of which the volume is the middle 20 slices.
+    repeats, volume_repeats : int
+        Runs of each on the slice and on the volume.
+    quick : bool
+        Whether to leave all but the voxel-wise fit of the slice out.
+
+    Returns
+    -------
+    list of dict
+    """
+    if quick:
+        return [_row("nlls", "one slice", slice_data, repeats)]
+    volume = _middle(brain)
+    return [
+        *(_row(name, "one slice", slice_data, repeats) for name in _SLICE),
+        *(_row(name, f"{_N_SLICES} slices", volume, volume_repeats) for name in _VOLUME),
+    ]
+
+
+def _row(name: str, what: str, data: AslData, repeats: int) -> dict[str, Any]:
+    timing = time_calls(lambda: run_method(name, data)[0].cbf, repeats)
+    estimator, settings = METHODS[name]
+    told = ", ".join(f"{key}={value}" for key, value in settings.items())
+    work = f"{estimator}{f' ({told})' if told else ''}, {what}, {int(data.valid.sum())} voxels"
+    return row(work, timing)
+
+
+def _middle(brain: AslData) -> AslData:
+    first = (brain.mask.shape[2] - _N_SLICES) // 2
+    part = slice(first, first + _N_SLICES)
+    names = ("delta_m", "m0", "mask", "t1_tissue", "readout_delay")
+    return dataclasses.replace(brain, **{name: getattr(brain, name)[:, :, part] for name in names})

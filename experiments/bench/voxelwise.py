@@ -1,0 +1,109 @@
+"""`nlls` beside SciPy's loop and beside asltk, on the whole brain."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from asl_pinn.data import AslData
+from asl_pinn.estimators import nlls, nlls_scipy
+from asl_pinn.estimators.voxelwise import NllsOptions, start
+from asl_pinn.execution import Execution
+from asl_pinn.voxels import gather
+from bench.measure import row, time_calls
+from bench.scaling import measure_alone
+
+_ASLTK = "asltk==1.1.3"
+
+
+def rows(
+    data: AslData, repeats: int, n_scipy: int, asltk_environment: Path | None
+) -> list[dict[str, Any]]:
+    """Rows of both solvers, and of asltk where its environment may be made.
+
+    Parameters
+    ----------
+    data : AslData
+        The whole brain.
+    repeats : int
+        Runs of ours.
+    n_scipy : int
+        Voxels that SciPy fits.
+    asltk_environment : Path or None
+        Folder of asltk's environment, made if it is not there; None to leave asltk out.
+
+    Returns
+    -------
+    list of dict
+    """
+    n_voxels = int(data.valid.sum())
+    scipy_seconds = n_voxels * _scipy_seconds(data, n_scipy)
+    found = []
+    for solver in ("dogleg", "lm"):
+        options = NllsOptions(solver=solver)
+        timing = time_calls(lambda options=options: nlls.fit(data, options, Execution()), repeats)
+        work = f"nlls {solver}, {n_voxels} voxels x {data.protocol.n_delays} delays"
+        peak = measure_alone(data, 1, {"solver": solver})["peak_gb"]
+        found.append(row(work, timing, f"SciPy, {n_scipy} voxels", scipy_seconds, peak=peak))
+        if asltk_environment is not None and solver == "dogleg":
+            asltk = n_voxels * _asltk_seconds(data, asltk_environment)
+            found.append(row(work, timing, "asltk CBFMapping, one slice", asltk))
+    return found
+
+
+def _scipy_seconds(data: AslData, n_sample: int) -> float:
+    """Time of `scipy.optimize.least_squares` for one voxel, from the same start [s]."""
+    options = NllsOptions()
+    voxels = gather(data, np.float32)
+    starts, noise_sd = start(voxels, data, options)
+    sample = np.linspace(0, len(starts) - 1, n_sample).astype(int)
+    n_averages = np.asarray(data.n_averages, np.float64)
+    columns = voxels.delta_m, starts, voxels.m0, voxels.t1_tissue, voxels.readout_delay
+    chosen = [np.asarray(column[sample], np.float64) for column in columns]
+    begin = time.perf_counter()
+    for delta_m, x, *constants in zip(*chosen, strict=True):
+        nlls_scipy.solve_voxel(delta_m, x, noise_sd, *constants, data.protocol, n_averages, options)
+    return (time.perf_counter() - begin) / n_sample
+
+
+def _asltk_seconds(data: AslData, environment: Path) -> float:
+    """Best time of asltk for one voxel, with one process and with all cores [s]."""
+    python = environment / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", _ASLTK]
+        subprocess.run(install, check=True)
+    middle = data.mask.shape[2] // 2
+    part = np.s_[:, :, middle : middle + 2]
+    mask = data.mask[part].copy()
+    mask[..., 1] = False
+    images = {
+        "pcasl": data.delta_m[part][..., None],
+        "m0": data.m0[part],
+        "mask": mask.astype(np.float32),
+    }
+    worker = Path(__file__).with_name("asltk_worker.py")
+    protocol = data.protocol
+    timing = {"ld": list(1e3 * protocol.label_duration), "pld": list(1e3 * protocol.pld)}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, values in images.items():
+            nib.save(nib.Nifti1Image(values, data.affine), Path(folder) / f"{name}.nii.gz")
+        seconds = [
+            json.loads(
+                subprocess.run(
+                    [python, worker, folder, json.dumps(timing), str(cores)],
+                    check=True,
+                    capture_output=True,
+                    text=True,
+                ).stdout.splitlines()[-1]
+            )
+            for cores in {1, os.cpu_count()}
+        ]
+    return min(seconds) / mask.sum()

@@ -1,0 +1,73 @@
+"""The cache of compiled programs: by default, off, elsewhere, unusable and damaged."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from asl_pinn import compilation_cache
+from asl_pinn.errors import InputError
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from asl_pinn import compilation_cache
+compilation_cache.enable(None)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+print(jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x).T)(jnp.ones((3, 3))).sum())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def run_program(cache_home) -> subprocess.CompletedProcess:
+    known = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment = {**known, "XDG_CACHE_HOME": str(cache_home), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PROGRAM]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+
+
+def test_by_default_programs_go_to_the_users_cache_and_damage_there_does_no_harm(tmp_path):
+    first = run_program(tmp_path)
+    entries = list((tmp_path / "asl_pinn").glob("jax-*/*-cache"))
+    assert entries
+    for cut in (0, 100):
+        for entry in entries:
+            entry.write_bytes(entry.read_bytes()[:cut])
+        again = run_program(tmp_path)
+        assert again.stdout == first.stdout
+        assert again.stderr == first.stderr
+
+
+def test_what_jax_was_told_otherwise_holds(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "told"))
+    compilation_cache.enable(None)
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "told")
+    compilation_cache.enable(str(tmp_path / "flag"))
+    assert jax.config.jax_compilation_cache_dir.startswith(str(tmp_path / "flag"))
+    compilation_cache.enable("off")
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_default_that_cannot_be_used_is_passed_over_and_a_named_one_refused(
+    tmp_path, monkeypatch
+):
+    file = tmp_path / "file"
+    file.write_text("")
+    file.chmod(stat.S_IRUSR)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(file))
+    jax.config.update("jax_compilation_cache_dir", None)
+    compilation_cache.enable(None)
+    assert jax.config.jax_compilation_cache_dir is None
+    with pytest.raises(InputError, match="--compilation_cache"):
+        compilation_cache.enable(str(file))

@@ -70,7 +70,7 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
 
 
 def test_default_method_is_the_most_accurate_one(dataset, tmp_path, capsys):
-    quick = ("--rounds=2", "--checks=0")
+    quick = ("--rounds=2",)
     assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
     assert "sub-01 spatial-map: median CBF" in capsys.readouterr().out
     base = tmp_path / "sub-01" / "perf" / "sub-01_desc-spatialMap"

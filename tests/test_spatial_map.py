@@ -13,7 +13,7 @@ from asl_pinn.protocol import label_durations, time_encoded_protocol
 from asl_pinn.simulate import simulate
 
 PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
-QUICK = SpatialOptions(checks=0, rounds=15)
+QUICK = SpatialOptions(rounds=15)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,6 @@ def test_a_large_focus_survives(brain):
         ("att_order", 0),
         ("spatial_dims", 1),
         ("samples", 2),
-        ("checks", 17),
         ("rounds", 0),
         ("cbf_edge_dof", -1.0),
         ("rtol", 0.0),

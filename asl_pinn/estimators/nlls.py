@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps
+from asl_pinn.estimators.intervals import standard_deviations
 from asl_pinn.estimators.voxelwise import (
     CBF_UNIT,
     NllsOptions,
@@ -76,7 +77,7 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     Returns
     -------
     PerfusionMaps
-        With standard deviations from the Jacobian at the solution.
+        With standard deviations as `options.sd` says.
 
     Raises
     ------
@@ -89,7 +90,8 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     sample = solve_voxels(noise_sample(voxels), noise_sample(starts), noise_sd, data, options)
     noise_sd = noise_from_squares(sample.squares, data.protocol.n_delays, voxels)
     solved = solve_voxels(voxels, starts, noise_sd, data, options)
-    return assemble(data, options, noise_sd, solved.x, solved.hessian, solved.converged)
+    sd = standard_deviations(voxels, solved.x, solved.hessian, noise_sd, data, options)
+    return assemble(data, options, noise_sd, solved.x, sd, solved.converged)
 
 
 def solve_voxels(

@@ -6,6 +6,7 @@ from scipy.optimize import OptimizeResult, least_squares
 from tqdm import tqdm
 
 from asl_pinn.data import AslData, PerfusionMaps
+from asl_pinn.estimators.intervals import standard_deviations
 from asl_pinn.estimators.voxelwise import (
     CBF_UNIT,
     NllsOptions,
@@ -38,7 +39,7 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     Returns
     -------
     PerfusionMaps
-        With standard deviations from the Jacobian at the solution.
+        With standard deviations as `options.sd` says.
 
     Raises
     ------
@@ -56,14 +57,11 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     )
     found = np.stack([result.x for result in first])
     solved = _solve_all(voxels, found, noise_sd, data, options, execution)
-    return assemble(
-        data,
-        options,
-        noise_sd,
-        np.stack([result.x for result in solved]).astype(execution.dtype),
-        np.stack([result.jac.T @ result.jac for result in solved]).astype(execution.dtype),
-        np.array([result.success for result in solved]),
-    )
+    x = np.stack([result.x for result in solved]).astype(execution.dtype)
+    hessian = np.stack([result.jac.T @ result.jac for result in solved]).astype(execution.dtype)
+    sd = standard_deviations(voxels, x, hessian, noise_sd, data, options)
+    converged = np.array([result.success for result in solved])
+    return assemble(data, options, noise_sd, x, sd, converged)
 
 
 def solve_voxel(

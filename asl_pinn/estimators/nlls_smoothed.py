@@ -5,6 +5,7 @@ import sys
 
 import jax
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
@@ -15,6 +16,7 @@ from asl_pinn.estimators import nlls, voxelwise
 from asl_pinn.execution import Execution
 from asl_pinn.holdout import prediction_error, without_delay
 from asl_pinn.options import option
+from asl_pinn.voxels import gather, predict
 
 _FWHM_PER_SD = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _WIDTHS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -52,8 +54,8 @@ def fit(data: AslData, options: SmoothedOptions, execution: Execution) -> Perfus
     Returns
     -------
     PerfusionMaps
-        Standard deviations are those of the noise that smoothing leaves: they leave out
-        what it blurs.
+        Standard deviations are those of the noise that smoothing leaves, and what the images
+        as they were measured show of the blur, on average over the voxels.
 
     Raises
     ------
@@ -71,7 +73,8 @@ def fit(data: AslData, options: SmoothedOptions, execution: Execution) -> Perfus
                 "give --smoothing_fwhm"
             )
         fwhm = best_fwhm(data, options, execution)
-    return nlls.fit(smooth(data, fwhm, options.spatial_dims), options, execution)
+    maps = nlls.fit(smooth(data, fwhm, options.spatial_dims), options, execution)
+    return _with_blur(maps, data, fwhm, options, execution)
 
 
 def best_fwhm(data: AslData, options: SmoothedOptions, execution: Execution) -> float:
@@ -95,10 +98,12 @@ def best_fwhm(data: AslData, options: SmoothedOptions, execution: Execution) -> 
     widths = finest * np.asarray(_WIDTHS)
     hidden = None if execution.progress else True
 
+    quick = dataclasses.replace(options, sd="curvature")
+
     def error(fwhm: float) -> float:
         smoothed = smooth(data, fwhm, options.spatial_dims)
         maps = [
-            nlls.fit(without_delay(smoothed, delay), options, execution)
+            nlls.fit(without_delay(smoothed, delay), quick, execution)
             for delay in range(data.protocol.n_delays)
         ]
         return sum(prediction_error(fitted, data, delay) ** 2 for delay, fitted in enumerate(maps))
@@ -126,18 +131,70 @@ def smooth(data: AslData, fwhm: float, n_axes: int) -> AslData:
     """
     if fwhm == 0.0:
         return data
-    edges = np.linalg.norm(data.affine[:3, :3], axis=0)
-    sigma = fwhm / _FWHM_PER_SD / edges
-    sigma[n_axes:] = 0.0
+    sigma = _sigma(data, fwhm, n_axes)
     valid = data.valid
-
-    def blur(volume: NDArray) -> NDArray:
-        return gaussian_filter(volume.astype(np.float64), sigma, mode="constant", truncate=_REACH)
-
-    share = np.where(valid, blur(valid), 1.0)
-    blurred = np.stack(
-        [blur(np.where(valid, image, 0.0)) / share for image in np.moveaxis(data.delta_m, -1, 0)],
-        axis=-1,
-    )
+    share = np.where(valid, _blur(valid, sigma), 1.0)
+    images = np.where(valid, np.moveaxis(data.delta_m, -1, 0), 0.0)
+    blurred = np.stack([_blur(image, sigma) / share for image in images], axis=-1)
     delta_m = np.where(valid[..., None], blurred, data.delta_m).astype(data.delta_m.dtype)
     return dataclasses.replace(data, delta_m=delta_m)
+
+
+def _sigma(data: AslData, fwhm: float, n_axes: int) -> NDArray:
+    """Standard deviations of the blur along the axes [voxels]; 0 where nothing can blur."""
+    sigma = fwhm / _FWHM_PER_SD / np.linalg.norm(data.affine[:3, :3], axis=0)
+    sigma[n_axes:] = 0.0
+    return np.where(np.asarray(data.mask.shape) > 1, sigma, 0.0)
+
+
+def _blur(volume: NDArray, sigma: NDArray) -> NDArray:
+    return gaussian_filter(volume.astype(np.float64), sigma, mode="constant", truncate=_REACH)
+
+
+def _with_blur(
+    maps: PerfusionMaps,
+    data: AslData,
+    fwhm: float,
+    options: SmoothedOptions,
+    execution: Execution,
+) -> PerfusionMaps:
+    """Add to the standard deviations what the blur hides.
+
+    A Gauss-Newton step from the maps towards the images as they were measured has the
+    variance that noise gives it, and beside it the square of what the blur took away. The
+    latter's mean over the voxels is added to the variances.
+    """
+    if fwhm == 0.0:
+        return maps
+    valid = data.valid
+    quick = dataclasses.replace(options, sd="curvature")
+    noise_sd = nlls.fit(data, quick, execution).noise_sd
+    voxels = gather(data, execution.dtype)
+    weights = np.sqrt(data.n_averages) / noise_sd
+    values = tuple(np.asarray(volume[valid], execution.dtype) for volume in (maps.cbf, maps.att))
+
+    def curves(cbf: Array, att: Array) -> Array:
+        return predict(cbf, att, voxels, data.protocol).T * weights
+
+    misfit = voxels.delta_m * weights - curves(*values)
+    left = 1.0 - _own_noise(data, fwhm, options.spatial_dims)
+    sds = []
+    for number, volume in enumerate((maps.cbf_sd, maps.att_sd)):
+        along = tuple(np.full_like(v, k == number) for k, v in enumerate(values))
+        _, slopes = jax.jvp(curves, values, along)
+        information = np.sum(np.square(slopes, dtype=np.float64), axis=1)
+        pull = np.sum(np.asarray(slopes * misfit, np.float64), axis=1)
+        hidden = np.sum(pull**2 - left * information) / np.sum(information**2)
+        variance = volume**2 + np.where(valid, max(hidden, 0.0), 0.0)
+        sds.append(np.sqrt(variance).astype(volume.dtype))
+    return dataclasses.replace(maps, cbf_sd=sds[0], att_sd=sds[1])
+
+
+def _own_noise(data: AslData, fwhm: float, n_axes: int) -> float:
+    """Share of its own noise that the blur leaves out of a voxel's misfit: 2 s₀ - Σ s²."""
+    sigma = _sigma(data, fwhm, n_axes)
+    reach = np.ceil(_REACH * sigma).astype(int)
+    impulse = np.zeros(1 + 2 * reach)
+    impulse[tuple(reach)] = 1.0
+    kernel = _blur(impulse, sigma)
+    return float(2.0 * kernel.max() - np.sum(kernel**2))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
-from asl_pinn.least_squares import soft_l1_cost, solve_small
+from asl_pinn.least_squares import soft_l1_cost
 from asl_pinn.options import option
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, delays_first, predict, predict_by_att
@@ -23,10 +23,12 @@ from asl_pinn.voxels import Voxels, delays_first, predict, predict_by_att
 CBF_UNIT = 50.0
 """CBF in the solver's unit of order one [mL/100g/min]."""
 
+TYPICAL_CBF = 40.0
+"""CBF at which the curve is taken as linear in CBF [mL/100g/min]."""
+
 LEAST_NOISE = 1e-3
 """Least noise that an estimator may find, over the root mean square signal."""
 
-_TYPICAL_CBF = 40.0
 _NOISE_SAMPLE = 4096
 
 T = TypeVar("T")
@@ -50,6 +52,11 @@ class NllsOptions:
     max_steps: int = option(60, "Most steps a voxel may take.")
     xtol: float = option(1e-4, "Step that counts as none [s, or 50 mL/100g/min].")
     ftol: float = option(1e-6, "Relative reduction of the cost that counts as none.")
+    sd: Literal["population", "curvature"] = option(
+        "population",
+        "Standard deviations from how well other transit times fit, given the law of CBF and ATT "
+        "over the voxels, or from the curvature of the cost alone, which is quicker.",
+    )
     chunk_size: int = option(2048, "Voxels solved together; bounds memory.")
 
 
@@ -125,6 +132,11 @@ def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
     """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,)."""
     lower = np.array([0.0, options.att_min], dtype)
     return lower, np.array([options.cbf_max / CBF_UNIT, options.att_max], dtype)
+
+
+def att_grid(options: NllsOptions, dtype: DTypeLike) -> Array:
+    """Transit times that are tried, shape (G,) [s]."""
+    return jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
 
 
 def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray, float]:
@@ -211,7 +223,7 @@ def assemble(
     options: NllsOptions,
     noise_sd: float,
     x: NDArray,
-    hessian: NDArray,
+    sd: NDArray,
     converged: NDArray,
 ) -> PerfusionMaps:
     """Maps, standard deviations and status from the solutions of all voxels.
@@ -226,8 +238,8 @@ def assemble(
         Estimated standard deviation of one difference image [unit of delta_m].
     x : ndarray, shape (V, 2)
         CBF / 50 and ATT.
-    hessian : ndarray, shape (V, 2, 2)
-        Gauss-Newton Hessian at the solution.
+    sd : ndarray, shape (V, 2)
+        Standard deviations of CBF [mL/100g/min] and ATT [s].
     converged : ndarray of bool, shape (V,)
         Whether a tolerance was met.
 
@@ -240,25 +252,14 @@ def assemble(
     on_bound = ((x <= lower) | (x >= upper)).any(axis=1)
     state = np.where(on_bound, Status.ON_BOUND, Status.FITTED)
     state = np.where(converged, state, Status.NOT_CONVERGED)
-    sd = np.asarray(_standard_deviations(hessian))
     return PerfusionMaps(
         cbf=to_volume(CBF_UNIT * x[:, 0], valid),
         att=to_volume(x[:, 1], valid),
         status=status_volume(state, data),
-        cbf_sd=to_volume(CBF_UNIT * sd[:, 0], valid),
+        cbf_sd=to_volume(sd[:, 0], valid),
         att_sd=to_volume(sd[:, 1], valid),
         noise_sd=noise_sd,
     )
-
-
-@jax.jit
-def _standard_deviations(hessian: Array) -> Array:
-    """Square roots of the diagonals of the inverses, shape (V, P), of (V, P, P)."""
-    rows = jnp.moveaxis(hessian, 0, -1)
-    eye = jnp.eye(len(rows), dtype=rows.dtype)[..., None]
-    floor = jnp.finfo(rows.dtype).eps * jnp.trace(rows)
-    inverse = jnp.stack(solve_small(rows + floor * eye, eye))
-    return jnp.sqrt(jnp.maximum(jnp.diagonal(inverse), 0.0))
 
 
 @jax.jit
@@ -304,15 +305,15 @@ def _least_on_grid(
     dtype = voxels.m0.dtype
     voxels = delays_first(voxels)
     weights = n_averages[:, None]
-    grid = jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
-    curve = predict_by_att(_TYPICAL_CBF, voxels, protocol)
+    grid = att_grid(options, dtype)
+    curve = predict_by_att(TYPICAL_CBF, voxels, protocol)
 
     def look(best: tuple[Array, ...], att: Array) -> tuple[tuple[Array, ...], None]:
         unit = curve(att)
         energy = jnp.maximum(jnp.sum(weights * unit**2, axis=0), jnp.finfo(dtype).tiny)
         share = jnp.sum(weights * unit * voxels.delta_m, axis=0) / energy
-        cbf = jnp.clip(_TYPICAL_CBF * share, 0.0, options.cbf_max)
-        here = cost(cbf / _TYPICAL_CBF * unit - voxels.delta_m, att), cbf, att
+        cbf = jnp.clip(TYPICAL_CBF * share, 0.0, options.cbf_max)
+        here = cost(cbf / TYPICAL_CBF * unit - voxels.delta_m, att), cbf, att
         better = here[0] < best[0]
         return tuple(jnp.where(better, new, old) for new, old in zip(here, best, strict=True)), None
 

@@ -5,7 +5,7 @@ import pytest
 
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import get_estimator, nlls
-from asl_pinn.estimators.nlls_smoothed import SmoothedOptions, best_fwhm, fit, smooth
+from asl_pinn.estimators.nlls_smoothed import SmoothedOptions, _own_noise, best_fwhm, fit, smooth
 from asl_pinn.execution import Execution
 from asl_pinn.holdout import prediction_error, without_delay
 from asl_pinn.simulate import noise_free, simulate
@@ -52,3 +52,15 @@ def test_held_out_delay_is_predicted_exactly_without_noise(phantom, protocol):
     zero = dataclasses.replace(fitted, cbf=np.zeros_like(fitted.cbf))
     expected = np.sqrt(np.mean(data.delta_m[data.mask][:, 6] ** 2))
     assert np.isclose(prediction_error(zero, data, 6), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_axes", [2, 3])
+def test_share_of_its_own_noise_in_a_blurred_voxel(phantom, protocol, n_axes):
+    data = noise_free(phantom, protocol)
+    noise = np.random.default_rng(0).standard_normal((40, 40, 40, 8)).astype(np.float32)
+    inside = np.ones(noise.shape[:3], bool)
+    field = dataclasses.replace(
+        data, delta_m=noise, mask=inside, m0=inside + 0.0, t1_tissue=1.0 + inside
+    )
+    left = noise - smooth(field, 7.0, n_axes).delta_m
+    assert 1.0 - _own_noise(field, 7.0, n_axes) == pytest.approx(left.var(), rel=0.02)

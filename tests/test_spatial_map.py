@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from asl_pinn.degrade import with_noisy_delay, with_outliers
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import get_estimator
 from asl_pinn.estimators.spatial_map import SpatialOptions, fit
@@ -28,7 +29,7 @@ def noisy(brain):
 
 @pytest.fixture(scope="module")
 def maps(noisy):
-    return fit(noisy, SpatialOptions(checks=1, rounds=15), Execution())
+    return fit(noisy, QUICK, Execution())
 
 
 def nrmse(maps, brain):
@@ -64,6 +65,14 @@ def test_a_large_focus_survives(brain):
     found = fit(simulate(ill, PROTOCOL, tsnr=5.0, seed=100), QUICK, Execution())
     contrast = ill.cbf[focus].mean() - brain.cbf[focus].mean()
     assert found.cbf[focus].mean() - brain.cbf[focus].mean() > 0.8 * contrast
+
+
+@pytest.mark.parametrize("spoil", [with_outliers, with_noisy_delay])
+def test_outliers_and_a_noisy_delay_are_found_out(maps, noisy, brain, spoil):
+    what = 0.03 if spoil is with_outliers else 2
+    found = fit(spoil(noisy, what, maps.noise_sd, 7), QUICK, Execution())
+    for spoiled, clean in zip(nrmse(found, brain), nrmse(maps, brain), strict=True):
+        assert spoiled < 1.35 * clean
 
 
 @pytest.mark.parametrize(

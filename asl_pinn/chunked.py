@@ -9,14 +9,22 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from asl_pinn.devices import n_devices, scaled, spread
+
 
 def chunk_for(length: int, most: int) -> int:
-    """Size of the chunks for a problem: `most`, or a power of two that holds a smaller one."""
-    return min(most, 1 << (length - 1).bit_length())
+    """Size of the chunks for a problem: `most` on a CPU, or a power of two for a smaller one.
+
+    Several devices, or faster ones, take more; each of them has the same share.
+    """
+    size = min(scaled(most), 1 << (length - 1).bit_length())
+    return -(-size // n_devices()) * n_devices()
 
 
 def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any:
-    """Apply a function of batched arrays chunk by chunk, a chunk on each processor at a time.
+    """Apply a function of batched arrays chunk by chunk.
+
+    On a CPU, a chunk runs on each core at a time; several devices share each chunk.
 
     Every chunk has the same shape, so that `function` compiles once; the last one is filled
     up with copies of its last element, whose results are dropped.
@@ -46,11 +54,14 @@ def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any
         return np.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1), mode="edge")
 
     def work(begin: int) -> Any:
-        return jax.device_get(function(*jax.tree.map(lambda values: cut(values, begin), tree)))
+        chunk = jax.tree.map(lambda values: cut(values, begin), tree)
+        return jax.device_get(function(*spread(chunk, chunk_size)))
 
     first, *rest = range(0, length, chunk_size)
     # The first chunk goes alone: threads that met an uncompiled function would each compile it.
     results = [work(first)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    # Devices that share a chunk must meet the chunks in one order.
+    n_threads = len(os.sched_getaffinity(0)) if n_devices() == 1 else 1
+    with ThreadPoolExecutor(n_threads) as pool:
         results.extend(pool.map(work, rest))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:length], *results)

@@ -168,6 +168,29 @@ def test_one_compilation_serves_volumes_of_different_size(phantom, protocol):
     assert nlls._solve_chunk._cache_size() == compiled
 
 
+def test_work_grows_in_proportion_to_the_voxels(phantom, protocol, monkeypatch):
+    data = simulate(phantom, protocol, tsnr=1.5, seed=0)
+    options = NllsOptions(chunk_size=16)
+    voxels = gather(data, np.float32)
+    starts, sd = voxelwise.start(voxels, data, options)
+    inner, n_steps = nlls._solve_chunk, []
+
+    def counted(*arguments):
+        n_steps.append(int(arguments[-2]))
+        return inner(*arguments)
+
+    monkeypatch.setattr(nlls, "_solve_chunk", counted)
+    work = []
+    for copies in (1, 2, 4):
+        n_steps.clear()
+        many, begin = jax.tree.map(lambda x, n=copies: np.concatenate([x] * n), (voxels, starts))
+        nlls.solve_voxels(many, begin, sd, data, options)
+        work.append(sum(n_steps))
+    one_chunk_of_each_round = options.max_steps + nlls._POLISH
+    for copies, steps in zip((2, 4), work[1:], strict=True):
+        assert abs(steps - copies * work[0]) <= copies * one_chunk_of_each_round
+
+
 @pytest.mark.parametrize("method", [nlls.fit, nlls_scipy.fit])
 @pytest.mark.parametrize(
     ("changes", "message"),

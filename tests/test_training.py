@@ -1,4 +1,5 @@
 import io
+import re
 import sys
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from asl_pinn import training
 from asl_pinn.checkpoints import Checkpoints, fingerprint
 from asl_pinn.errors import InputError
 from asl_pinn.training import Problem, start, train
@@ -83,6 +85,16 @@ def test_it_compiles_once_for_all_steps():
     before = training._advance._cache_size()
     run(steps=170)
     assert training._advance._cache_size() == before
+
+
+def test_nothing_passes_to_or_from_the_host_between_two_reports():
+    state = start(SQUARES, zeros())
+    arguments = jax.device_put((state, KEYS, TARGETS, 0.0, 25))
+    program = training._advance.lower(SQUARES, *arguments, length=25)
+    assert not re.search("callback|infeed|outfeed|send|recv", program.as_text())
+    with jax.transfer_guard("disallow"):
+        state, _ = training._advance(SQUARES, *arguments, length=25)
+        jax.block_until_ready(state)
 
 
 def test_monitored_parameters_are_those_of_the_lowest_value():

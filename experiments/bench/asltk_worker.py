@@ -18,7 +18,12 @@ if __name__ == "__main__":
         pld_values=delays["pld"],
     )
     mapping = CBFMapping(data)
-    mapping.set_brain_mask(ImageIO(f"{folder}/mask.nii.gz"))
+    mask = ImageIO(f"{folder}/mask.nii.gz")
+    mapping.set_brain_mask(mask)
     begin = time.perf_counter()
-    mapping.create_map(cores=int(cores))
-    print(time.perf_counter() - begin)
+    maps = mapping.create_map(cores=int(cores))
+    seconds = time.perf_counter() - begin
+    fitted = maps["att"].get_as_numpy()[mask.get_as_numpy() > 0]
+    if (fitted > 0.0).mean() < 0.5:
+        sys.exit("asltk fitted less than half of the voxels")
+    print(seconds)

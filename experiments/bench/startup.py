@@ -27,7 +27,6 @@ def rows(repeats: int, quick: bool) -> list[dict[str, Any]]:
     commands = {
         "asl-pinn --help": [python, "-m", "asl_pinn", "--help"],
         "import asl_pinn": [python, "-c", "import asl_pinn"],
-        "import asl_pinn.estimators": [python, "-c", "import asl_pinn.estimators"],
     }
     found = [row(work, _timed(command, repeats)) for work, command in commands.items()]
     if quick:

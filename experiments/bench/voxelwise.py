@@ -85,7 +85,8 @@ def _asltk_seconds(data: AslData, environment: Path) -> float:
     mask = data.mask[part].copy()
     mask[..., 1] = False
     images = {
-        "pcasl": data.delta_m[part][..., None],
+        # asltk reads five axes, the last one for echoes; NIfTI would drop one of length 1.
+        "pcasl": np.stack([data.delta_m[part]] * 2, axis=-1),
         "m0": data.m0[part],
         "mask": mask.astype(np.float32),
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import asl_pinn
 from asl_pinn.checkpoints import Checkpoints, fingerprint
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
+from asl_pinn.devices import spread
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.pinn.losses import loss
 from asl_pinn.estimators.pinn.models import Params, Setting, init_params, make_setting, perfusion
@@ -107,7 +108,8 @@ def _fit_group(
     signal_only = problem(dataclasses.replace(options, physics_weight=0.0))
     jointly = problem(options)
     params = _init(compiled(options), init_keys, scene, setting)
-    state = start(jointly, params)
+    lengths = len(numbers), options.members
+    state, train_keys, scene = spread((start(jointly, params), train_keys, scene), *lengths)
     steps = _n_steps(options, scene)
     stages = [(jointly, steps, label)]
     if options.physics_weight > 0.0 and options.signal_steps > 0:

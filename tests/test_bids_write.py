@@ -15,7 +15,15 @@ from bids_fixtures import AFFINE, DELTA_M, MASK, PROTOCOL, SHAPE, asl_data, phan
 
 import asl_pinn
 from asl_pinn import files
-from asl_pinn.bids import AslRun, desc_label, find_runs, read_run, write_maps, write_simulation
+from asl_pinn.bids import (
+    AslRun,
+    desc_label,
+    find_runs,
+    maps_sidecar,
+    read_run,
+    write_maps,
+    write_simulation,
+)
 from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.encoding import encode, encoding_matrix
 from asl_pinn.errors import InputError
@@ -85,7 +93,8 @@ def test_names_of_maps(tmp_path, maps, kinds):
     base = "sub-01/ses-1/perf/sub-01_ses-1_run-2_desc-"
     names = [f"{base}{kind}{end}" for kind in kinds for end in (".nii.gz", ".json")]
     names += ["dataset_description.json", ".bidsignore"]
-    assert [path.relative_to(tmp_path).as_posix() for path in written] == names
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in written) == sorted(names)
+    assert written[-1] == maps_sidecar(tmp_path, example_run(tmp_path), "nlls")
     assert sorted(digests(tmp_path)) == sorted(names)
 
 

@@ -122,7 +122,7 @@ def _on_cluster(
         futures = client.map(work, jobs, pure=False)
         todo = dict(zip((future.key for future in futures), jobs, strict=True))
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 yield todo[future.key], _result(future.result)
                 # a result that is here need not be made again if its worker is lost
                 future.release()

@@ -10,6 +10,7 @@ name must be one that an undisturbed run makes; the run after the last kill must
 """
 
 import argparse
+import builtins
 import contextlib
 import dataclasses
 import io
@@ -29,8 +30,6 @@ from asl_pinn import bids, plots
 from asl_pinn.cli import main
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.estimators import ESTIMATORS
-
-_CALLS = ("fsync", "replace")
 
 
 def quantify(bids_dir: Path, output_dir: Path) -> int:
@@ -64,21 +63,29 @@ def ended(pid: int) -> bool:
 
 
 def kill_at_call(number: int) -> None:
-    """Let this process kill itself at that call of a function that changes the disk."""
+    """Let this process kill itself at that call of a function that changes the disk.
+
+    Right before it syncs or renames, or right after it has opened a file to write, when that
+    is there and empty.
+    """
     count = 0
+    fsync, replace, open_file = os.fsync, os.replace, builtins.open
 
-    def counted(function: Callable) -> Callable:
-        def call(*arguments, **keywords):
-            nonlocal count
-            count += 1
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **keywords)
+    def passed() -> None:
+        nonlocal count
+        count += 1
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-        return call
+    def counted_open(path: Any, mode: str = "r", *others: Any, **keywords: Any) -> Any:
+        file = open_file(path, mode, *others, **keywords)
+        if "r" not in mode:
+            passed()
+        return file
 
-    for name in _CALLS:
-        setattr(os, name, counted(getattr(os, name)))
+    os.fsync = lambda *arguments: (passed(), fsync(*arguments))
+    os.replace = lambda *arguments: (passed(), replace(*arguments))
+    builtins.open = counted_open
 
 
 def contents(output_dir: Path) -> dict[str, bytes]:
@@ -108,7 +115,7 @@ def check(bids_dir: Path, kills: int, seed: int, folder: Path) -> str:
             time.sleep(chance.uniform(0.0, duration))
             os.kill(pid, signal.SIGKILL)
         else:
-            number = chance.randrange(1, 2 * len(expected))
+            number = chance.randrange(1, 3 * len(expected))
             pid = forked(lambda o=output: quantify(bids_dir, o), lambda n=number: kill_at_call(n))
         finished = ended(pid)
         n_killed += not finished

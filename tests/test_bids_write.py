@@ -20,6 +20,7 @@ from asl_pinn.bids import (
     desc_label,
     find_runs,
     maps_sidecar,
+    read_finished,
     read_run,
     write_maps,
     write_simulation,
@@ -184,6 +185,30 @@ def test_a_failing_disk_leaves_old_files_and_no_partial_ones(tmp_path, monkeypat
     with pytest.raises(InputError, match="No space left on device"):
         write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {})
     assert digests(tmp_path) == before
+
+
+def test_files_of_two_runs_never_pass_for_those_of_one(tmp_path, monkeypatch):
+    """A run that is stopped between two names, over the maps of another."""
+    run, replace = example_run(tmp_path), os.replace
+    n_files = len(write_maps(tmp_path, run, MAPS, AFFINE, "nlls", {"Seed": 0})) - 2
+    assert read_finished(tmp_path, run, "nlls")["Seed"] == 0
+    for n_replaced in range(n_files):
+        left = iter(range(n_replaced))
+
+        def stopped(*paths, left=left):
+            if next(left, None) is None:
+                raise OSError(5, "Input/output error")
+            replace(*paths)
+
+        monkeypatch.setattr(files.os, "replace", stopped)
+        with pytest.raises(InputError, match="Input/output"):
+            write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {"Seed": 1})
+        monkeypatch.setattr(files.os, "replace", replace)
+        found = read_finished(tmp_path, run, "nlls")
+        assert found is None if n_replaced else found["Seed"] == 0
+        write_maps(tmp_path, run, MAPS, AFFINE, "nlls", {"Seed": 0})
+    write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {"Seed": 1})
+    assert read_finished(tmp_path, run, "nlls")["Seed"] == 1
 
 
 def test_a_file_in_the_way_of_a_folder(tmp_path):

@@ -78,7 +78,7 @@ def opened(folder: Path, command: str, arguments: list[str]) -> Iterator[logging
         logger.info("end")
     except BaseException as error:
         with contextlib.suppress(OSError, ValueError):
-            logger.error("stopped: %s", error or type(error).__name__)
+            logger.error("stopped: %s", str(error) or type(error).__name__)
         raise
     finally:
         logger.removeHandler(handler)

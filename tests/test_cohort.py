@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -71,4 +72,10 @@ def test_no_scheduler_is_one_line(monkeypatch):
     pytest.importorskip("distributed")
     monkeypatch.setattr(cohort, "_PATIENCE", "0.2 s")
     with pytest.raises(InputError, match="localhost:1: no Dask scheduler answers"):
+        outcomes([2], scheduler="tcp://localhost:1")
+
+
+def test_dask_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(InputError, match=r"pip install 'asl-pinn\[cohort\]'"):
         outcomes([2], scheduler="tcp://localhost:1")

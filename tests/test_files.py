@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from bids_fixtures import MASK, write_dataset
 
-from asl_pinn import files, plots
+from asl_pinn import files
 from asl_pinn.cli import main
 from asl_pinn.errors import DiskError
 
@@ -43,9 +43,8 @@ def fails(capsys, *arguments) -> str:
     return line
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_debris(tmp_path, mounted, capsys, monkeypatch):
-    for name in ("map_figure", "histogram_figure", "fit_figure"):
-        monkeypatch.setattr(plots, name, lambda *_: b"picture")
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_full_disk_is_one_line_and_leaves_no_debris(tmp_path, mounted, capsys):
     write_dataset(tmp_path / "bids")
     folder = mounted("-t", "tmpfs", "-o", "size=32k", "tmpfs")
     quantify = ("quantify", tmp_path / "bids", folder, "participant", "--method=nlls")

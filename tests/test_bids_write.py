@@ -336,6 +336,7 @@ def test_official_validator_finds_no_errors(tmp_path, options):
     extra = {"_desc-nllsSmoothed_cbf.png": b"picture", "_desc-nllsSmoothed_report.html": b"report"}
     for output in (root / "derivatives" / "asl_pinn", tmp_path / "maps"):
         write_maps(output, run, MAPS_WITH_SD, AFFINE, "nlls-smoothed", {"Seed": 1}, extra)
+        files.write_bytes(output / "logs" / "quantify_20260101T000000Z_1.log", b"end")
         assert validation_errors(output) == []
     assert validation_errors(root / "derivatives" / "truth") == []
     assert validation_errors(root) == []

@@ -67,7 +67,7 @@ def test_a_cluster_finishes_each_participant_though_a_worker_is_killed(
     monkeypatch.setattr(command, "quantify_one", gated)
     arguments = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--method=nlls"]
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
     ) as cluster:
         killer = threading.Thread(target=kill_one, daemon=True)
         killer.start()

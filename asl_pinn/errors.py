@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""The exceptions that a user's mistake raises."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     The message is one line for people: which file or option, what is wrong with it,
     and what to do. The command line prints it and exits with status 2.
     """
+
+
+class DiskError(InputError):
+    """A disk that is full or read-only: nothing else can be written to it either."""

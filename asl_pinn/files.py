@@ -1,7 +1,10 @@
 """Files that are written whole or not at all."""
 
 import contextlib
+import errno
+import glob
 import gzip
+import hashlib
 import json
 import os
 import secrets
@@ -13,14 +16,17 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.errors import InputError
+from asl_pinn.errors import DiskError, InputError
+
+_PARTIAL = ".part"
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Write several files, none of which is ever seen half-written.
 
     Every content is first written out under a temporary name in its folder, and only when
-    all of them are on disk do they get their final names. Folders are made where needed.
+    all of them are on disk do they get their final names, in the order given. Folders are
+    made where needed. What a killed process left of the same files is removed.
 
     Parameters
     ----------
@@ -29,30 +35,80 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
     Raises
     ------
+    DiskError
+        If the disk is full or read-only; files that were there are then unchanged.
     InputError
-        If a folder or file cannot be written; files that were there are then unchanged.
+        If a folder or file cannot be written for another reason; likewise.
     """
     staged: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             if path.is_dir():
                 raise IsADirectoryError(None, "a folder of that name is in the way")
-            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+            _remove_leftovers(path)
+            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
             with open(staged[path], "xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         for path, temporary in staged.items():
             os.replace(temporary, path)
+        for folder in dict.fromkeys(path.parent for path in contents):
+            _sync_folder(folder)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to"
-        ) from None
+        raise write_error(path, error) from None
     finally:
         for temporary in staged.values():
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def write_error(path: Path, error: OSError) -> InputError:
+    """What to tell the user about a file that cannot be written.
+
+    Parameters
+    ----------
+    path : Path
+    error : OSError
+        Why.
+
+    Returns
+    -------
+    InputError
+        A DiskError where no other file could be written either.
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        kind, advice = DiskError, "free some space and run the same command again"
+    elif error.errno == errno.EROFS:
+        kind, advice = DiskError, "choose a folder that you may write to"
+    else:
+        kind, advice = InputError, "choose a folder that you may write to"
+    return kind(f"{path}: cannot be written ({error.strerror}); {advice}")
+
+
+def sha256(content: bytes | Path) -> str:
+    """Checksum of a file.
+
+    Parameters
+    ----------
+    content : bytes or Path
+        Its content, or where it is.
+
+    Returns
+    -------
+    str
+        'sha256:' and 64 hexadecimal digits.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    if isinstance(content, bytes):
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with open(content, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def require_writable(folder: Path) -> None:
@@ -176,6 +232,29 @@ def nifti_bytes(volume: NDArray, affine: NDArray, repetition_time: float | None 
     if repetition_time is not None:
         image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+
+
+def _make_folder(folder: Path) -> None:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the names in a folder on disk, where the system knows of such a thing."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+        leftover.unlink(missing_ok=True)
 
 
 def _plain(value: object) -> Any:

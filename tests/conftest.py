@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from asl_pinn import plots
 from asl_pinn.data import Phantom
 from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
 
@@ -30,6 +31,13 @@ def float64() -> Iterator[None]:
     """JAX's 64-bit mode, for this test alone."""
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, which take most of the time of a small run, where they do not matter."""
+    for name in ("map_figure", "histogram_figure", "fit_figure"):
+        monkeypatch.setattr(plots, name, lambda *_: b"picture")
 
 
 @pytest.fixture(scope="session")

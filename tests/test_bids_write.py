@@ -15,7 +15,16 @@ from bids_fixtures import AFFINE, DELTA_M, MASK, PROTOCOL, SHAPE, asl_data, phan
 
 import asl_pinn
 from asl_pinn import files
-from asl_pinn.bids import AslRun, desc_label, find_runs, read_run, write_maps, write_simulation
+from asl_pinn.bids import (
+    AslRun,
+    desc_label,
+    find_runs,
+    maps_sidecar,
+    read_finished,
+    read_run,
+    write_maps,
+    write_simulation,
+)
 from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.encoding import encode, encoding_matrix
 from asl_pinn.errors import InputError
@@ -85,7 +94,8 @@ def test_names_of_maps(tmp_path, maps, kinds):
     base = "sub-01/ses-1/perf/sub-01_ses-1_run-2_desc-"
     names = [f"{base}{kind}{end}" for kind in kinds for end in (".nii.gz", ".json")]
     names += ["dataset_description.json", ".bidsignore"]
-    assert [path.relative_to(tmp_path).as_posix() for path in written] == names
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in written) == sorted(names)
+    assert written[-1] == maps_sidecar(tmp_path, example_run(tmp_path), "nlls")
     assert sorted(digests(tmp_path)) == sorted(names)
 
 
@@ -175,6 +185,30 @@ def test_a_failing_disk_leaves_old_files_and_no_partial_ones(tmp_path, monkeypat
     with pytest.raises(InputError, match="No space left on device"):
         write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {})
     assert digests(tmp_path) == before
+
+
+def test_files_of_two_runs_never_pass_for_those_of_one(tmp_path, monkeypatch):
+    """A run that is stopped between two names, over the maps of another."""
+    run, replace = example_run(tmp_path), os.replace
+    n_files = len(write_maps(tmp_path, run, MAPS, AFFINE, "nlls", {"Seed": 0})) - 2
+    assert read_finished(tmp_path, run, "nlls")["Seed"] == 0
+    for n_replaced in range(n_files):
+        left = iter(range(n_replaced))
+
+        def stopped(*paths, left=left):
+            if next(left, None) is None:
+                raise OSError(5, "Input/output error")
+            replace(*paths)
+
+        monkeypatch.setattr(files.os, "replace", stopped)
+        with pytest.raises(InputError, match="Input/output"):
+            write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {"Seed": 1})
+        monkeypatch.setattr(files.os, "replace", replace)
+        found = read_finished(tmp_path, run, "nlls")
+        assert found is None if n_replaced else found["Seed"] == 0
+        write_maps(tmp_path, run, MAPS, AFFINE, "nlls", {"Seed": 0})
+    write_maps(tmp_path, run, MAPS_WITH_SD, 2 * AFFINE, "nlls", {"Seed": 1})
+    assert read_finished(tmp_path, run, "nlls")["Seed"] == 1
 
 
 def test_a_file_in_the_way_of_a_folder(tmp_path):
@@ -302,6 +336,7 @@ def test_official_validator_finds_no_errors(tmp_path, options):
     extra = {"_desc-nllsSmoothed_cbf.png": b"picture", "_desc-nllsSmoothed_report.html": b"report"}
     for output in (root / "derivatives" / "asl_pinn", tmp_path / "maps"):
         write_maps(output, run, MAPS_WITH_SD, AFFINE, "nlls-smoothed", {"Seed": 1}, extra)
+        files.write_bytes(output / "logs" / "quantify_20260101T000000Z_1.log", b"end")
         assert validation_errors(output) == []
     assert validation_errors(root / "derivatives" / "truth") == []
     assert validation_errors(root) == []

@@ -2,13 +2,21 @@
 
 from asl_pinn.bids.dataset import AslRun, find_runs
 from asl_pinn.bids.read import ReadNotes, read_run
-from asl_pinn.bids.write import desc_label, write_maps, write_simulation
+from asl_pinn.bids.write import (
+    desc_label,
+    maps_sidecar,
+    read_finished,
+    write_maps,
+    write_simulation,
+)
 
 __all__ = [
     "AslRun",
     "ReadNotes",
     "desc_label",
     "find_runs",
+    "maps_sidecar",
+    "read_finished",
     "read_run",
     "write_maps",
     "write_simulation",

@@ -14,7 +14,7 @@ from asl_pinn.bids.series import time_encoding
 from asl_pinn.bids.sidecar import Sidecar, read_json
 from asl_pinn.data import AslData, PerfusionMaps, Phantom, Status
 from asl_pinn.errors import InputError
-from asl_pinn.files import json_bytes, nifti_bytes, write_files
+from asl_pinn.files import json_bytes, nifti_bytes, sha256, write_files
 
 BIDS_VERSION = "1.10.0"
 SIMULATION_NAME = "asl_pinn simulation"
@@ -61,7 +61,8 @@ def write_maps(
     Written are `<run>_desc-<method>_cbf` and `_att`, their standard deviations
     `_desc-<method>Sd_cbf` and `_att` where there are any, `_desc-<method>Status_dseg`, and
     a JSON file beside each; and a dataset_description.json, with a .bidsignore for the names
-    that BIDS does not know yet, if there is none.
+    that BIDS does not know yet, if there is none. The sidecar of the CBF map is written last
+    and holds the checksums of the run's other files, for `read_finished`.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def write_maps(
     Returns
     -------
     list of Path
-        All files written, the maps first.
+        All files written, in that order.
 
     Raises
     ------
@@ -116,10 +117,47 @@ def write_maps(
     contents |= _image(f"{base}_desc-{label}Status_dseg", codes, affine, status)
     for suffix, content in (extra_files or {}).items():
         contents[Path(f"{base}{suffix}")] = content
+    seal = maps_sidecar(output_dir, run, method)
+    del contents[seal]
+    outputs = {path.name: sha256(content) for path, content in contents.items()}
     if not _holds_derivatives(output_dir):
         contents |= _derivatives(output_dir, "asl_pinn perfusion maps")
+    contents[seal] = json_bytes({**_CBF, **common, "Outputs": outputs})
     write_files(contents)
     return list(contents)
+
+
+def maps_sidecar(output_dir: Path, run: AslRun, method: str) -> Path:
+    """Path of the sidecar that `write_maps` writes last, that of the CBF map."""
+    return output_dir / run.folder / f"{run.stem}_desc-{desc_label(method)}_cbf.json"
+
+
+def read_finished(output_dir: Path, run: AslRun, method: str) -> dict[str, Any] | None:
+    """Sidecar of the CBF map of a run whose files are all as `write_maps` left them.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives dataset.
+    run : AslRun
+        What was quantified.
+    method : str
+        Name of the estimator.
+
+    Returns
+    -------
+    dict or None
+        None where a file is missing, or is not the one that was written with the others:
+        after a kill between two files, or a change by somebody else.
+    """
+    seal = maps_sidecar(output_dir, run, method)
+    try:
+        record = read_json(seal)
+        outputs = record["Outputs"].items()
+        whole = all(sha256(seal.with_name(name)) == checksum for name, checksum in outputs)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return record if whole else None
 
 
 def write_simulation(
@@ -276,8 +314,8 @@ def _float32(volume: NDArray) -> NDArray[np.float32]:
 
 def _derivatives(folder: Path, name: str) -> dict[Path, bytes]:
     return {
-        folder / "dataset_description.json": json_bytes(_dataset(name, "derivative")),
         folder / ".bidsignore": _BIDSIGNORE.encode(),
+        folder / "dataset_description.json": json_bytes(_dataset(name, "derivative")),
     }
 
 
@@ -318,6 +356,7 @@ _BIDSIGNORE = """\
 *_mask.*
 *.html
 *.png
+logs/
 """
 
 _README = """\

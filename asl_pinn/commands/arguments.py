@@ -1,14 +1,10 @@
 """Reading positional arguments and flags that several commands share."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import jax
-import numpy as np
 from absl import flags
 
 from asl_pinn.errors import InputError
-from asl_pinn.execution import Execution
 
 
 def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
@@ -25,19 +21,11 @@ def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
 
 
 def define_execution_flags(values: flags.FlagValues) -> None:
-    """Define the flags from which `execution` is made."""
+    """Define the flags that say how a computation is run."""
     flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, flag_values=values)
     flags.DEFINE_enum(
         "dtype", "float32", ["float32", "float64"], "Floating-point type.", flag_values=values
     )
-
-
-def execution(values: flags.FlagValues, checkpoint_dir: Path | None = None) -> Execution:
-    """Circumstances of a run, from flags; turns JAX's 64-bit mode on for float64."""
-    dtype = np.dtype(values["dtype"].value)
-    if dtype == np.float64:
-        jax.config.update("jax_enable_x64", True)
-    return Execution(values["seed"].value, dtype, progress=True, checkpoint_dir=checkpoint_dir)
 
 
 def require(values: flags.FlagValues, name: str) -> str:

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from absl import flags
 
-from asl_pinn import bids, plots
+from asl_pinn import bids, plots, provenance
 from asl_pinn.commands.arguments import positional
 from asl_pinn.commands.evaluate import as_json, evaluate, table
-from asl_pinn.commands.quantify import quantify
 from asl_pinn.estimators import get_estimator
-from asl_pinn.execution import Execution
 from asl_pinn.files import require_writable, write_bytes, write_json
 from asl_pinn.phantoms import mni_phantom, select_slices
 from asl_pinn.protocol import label_durations, time_encoded_protocol
+from asl_pinn.quantify import quantify
+from asl_pinn.settings import Settings
 from asl_pinn.simulate import simulate
 
 USAGE = "[--output_dir=out/demo] [--methods=nlls,spatial-map,pinn]"
@@ -46,13 +46,14 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         description={"Phantom": "mni", "TemporalSNR": _TSNR},
     )
     (asl_run,) = bids.find_runs(simulated)
-    data, notes = bids.read_run(asl_run, t1_tissue="map")
-    maps = {
-        method: quantify(
-            asl_run, data, notes, quantified, method, estimator.options(), Execution(progress=True)
-        )
-        for method, estimator in estimators.items()
-    }
+    reading = {"t1_tissue": "map"}
+    data, notes = bids.read_run(asl_run, **reading)
+    maps = {}
+    for method, estimator in estimators.items():
+        settings = Settings(method, estimator.options(), reading=reading)
+        origin = provenance.describe(settings, asl_run.bids_dir, notes.sources, data)
+        circumstances = settings.execution(progress=True)
+        maps[method] = quantify(asl_run, data, notes, settings, origin, quantified, circumstances)
     scored = evaluate(quantified, simulated / "derivatives" / "truth")
     write_json(output_dir / "scores.json", as_json(scored))
     title = f"Phantom mni, central slice, tSNR {_TSNR}"

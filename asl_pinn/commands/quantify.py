@@ -1,26 +1,48 @@
 """`asl-pinn quantify`."""
 
-import shutil
+import contextlib
+import dataclasses
+import logging
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from absl import flags
+from tqdm import tqdm
 
-from asl_pinn import bids, kinetics, plots, provenance
-from asl_pinn.commands.arguments import define_execution_flags, execution, positional
-from asl_pinn.data import AslData, PerfusionMaps, Status
-from asl_pinn.errors import InputError
-from asl_pinn.estimators import ESTIMATORS, get_estimator
-from asl_pinn.execution import Execution
+from asl_pinn import bids, cohort, kinetics, provenance, runlog
+from asl_pinn.bids.sidecar import read_json
+from asl_pinn.commands.arguments import define_execution_flags, positional
+from asl_pinn.errors import DiskError, InputError
+from asl_pinn.estimators import ESTIMATORS
 from asl_pinn.files import require_writable
 from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
-from asl_pinn.report import html_report
+from asl_pinn.quantify import Job, Outcome, State, quantify_one
+from asl_pinn.settings import Settings
 
-USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spatial-map] ..."
+USAGE = (
+    "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spatial-map] ...; "
+    "or --from=SIDECAR [OUTPUT_DIR]"
+)
+
+SOME_FAILED = 1
+
+_DONE = (State.FINISHED, State.COMPLETE)
+_ORIGIN = {
+    "Method": str,
+    "Options": dict,
+    "Seed": int,
+    "DataType": str,
+    "Reading": dict,
+    "Device": str,
+    "SoftwareVersions": dict,
+    "InputDataset": str,
+    "SourceChecksums": dict,
+    "InputFingerprint": str,
+}
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -43,101 +65,202 @@ def define_flags(values: flags.FlagValues) -> None:
         "Where long trainings keep their state; else in OUTPUT_DIR/.checkpoints until they end.",
         **to,
     )
+    flags.DEFINE_bool(
+        "resume",
+        True,
+        "Leave runs alone whose maps are complete, unchanged since they were written, and made "
+        "by the same inputs, method, options, seed and versions; --noresume makes them anew.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "from",
+        None,
+        "Sidecar of maps that are to be made again, with the options, seed and inputs that it "
+        "states; refused if an input has changed. OUTPUT_DIR is where the sidecar is unless given.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "n_jobs",
+        1,
+        "Runs at a time, each in a process of its own. On a GPU they share its memory: set "
+        "XLA_PYTHON_CLIENT_MEM_FRACTION to less than 1/n_jobs.",
+        1,
+        **to,
+    )
+    flags.DEFINE_string(
+        "scheduler",
+        None,
+        "Address of a Dask scheduler to whose workers the runs are sent (tcp://HOST:8786). They "
+        "need the same file system and versions, and one thread each (dask worker --nthreads 1). "
+        "Runs of a lost worker go to another. Needs asl-pinn[cohort].",
+        **to,
+    )
     define_execution_flags(values)
     define_option_flags({name: entry.options for name, entry in ESTIMATORS.items()}, values)
 
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
-    """Quantify every run of the dataset and say where the maps are."""
+    """Quantify every run of the dataset, and say what became of each."""
+    n_jobs, scheduler = values["n_jobs"].value, values["scheduler"].value
+    if scheduler is not None and n_jobs > 1:
+        raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
+    given = [f"--{name}={values[name].value}" for name in values if values[name].present]
+    jobs = _jobs(arguments, values) if values["from"].value is None else [_again(arguments, values)]
+    require_writable(jobs[0].output_dir)
+    with runlog.opened(jobs[0].output_dir / "logs", "quantify", [*arguments, *given]) as log:
+        outcomes: list[Outcome] = []
+        try:
+            with contextlib.closing(_outcomes(jobs, n_jobs, scheduler)) as each:
+                for outcome in each:
+                    outcomes.append(outcome)
+                    _tell(outcome, log)
+        except KeyboardInterrupt:
+            done = sum(outcome.state in _DONE for outcome in outcomes)
+            line = f"interrupted; {done} of {len(jobs)} runs are done; run the same command again"
+            log.warning("%s", line)
+            print(f"asl-pinn: {line}", file=sys.stderr)
+            raise
+        return _status(jobs, outcomes, log)
+
+
+def _jobs(arguments: Sequence[str], values: flags.FlagValues) -> list[Job]:
+    """Jobs for all runs that were asked for."""
     bids_dir, output_dir, level = positional(arguments, USAGE, 3)
     if level != "participant":
         raise InputError(f"analysis level {level!r} is unknown; it must be 'participant'")
-    method = values["method"].value
-    options = options_from_flags(ESTIMATORS[method].options, values)
-    mask = values["mask"].value
-    t1_tissue = _t1_tissue(values["t1_tissue"].value)
-    require_writable(Path(output_dir))
-    kept = values["checkpoint_dir"].value
-    all_checkpoints = Path(kept or Path(output_dir) / ".checkpoints")
-    for asl_run in bids.find_runs(Path(bids_dir), values["participant_label"].value):
-        data, notes = bids.read_run(
-            asl_run,
-            mask=None if mask is None else Path(mask),
-            t1_tissue=t1_tissue,
-            t1_blood=values["t1_blood"].value,
+    settings = _settings(values)
+    runs = bids.find_runs(Path(bids_dir), values["participant_label"].value)
+    return [_job(found, settings, Path(output_dir), values) for found in runs]
+
+
+def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
+    """Job that repeats the one that a sidecar tells of."""
+    sidecar = Path(values["from"].value)
+    if len(arguments) > 1:
+        raise InputError("with --from, OUTPUT_DIR is the one argument; the sidecar has the rest")
+    origin = read_json(sidecar)
+    missing = [key for key, kind in _ORIGIN.items() if not isinstance(origin.get(key), kind)]
+    if missing:
+        raise InputError(
+            f"{sidecar}: does not state {missing[0]}; give the sidecar of a map that quantify wrote"
         )
-        for message in notes.messages:
-            print(f"{asl_run.stem}: note: {message}", file=sys.stderr)
-        checkpoints = all_checkpoints / f"{asl_run.stem}_{bids.desc_label(method)}"
-        circumstances = execution(values, checkpoints)
-        maps = quantify(asl_run, data, notes, Path(output_dir), method, options, circumstances)
-        print(_summary(asl_run.stem, method, maps))
-        if kept is None:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-    if kept is None and all_checkpoints.is_dir() and not any(all_checkpoints.iterdir()):
-        all_checkpoints.rmdir()
-    return 0
+    _set_flags(origin, sidecar, values)
+    bids_dir = Path(origin["InputDataset"])
+    provenance.check_sources(origin, bids_dir)
+    runs = [
+        found
+        for found in bids.find_runs(bids_dir)
+        if provenance.is_source(found.path, origin, bids_dir)
+    ]
+    if len(runs) != 1:
+        raise InputError(f"{sidecar}: names {len(runs)} ASL series of {bids_dir}, not one")
+    folder = sidecar.absolute().parent
+    depth = len(runs[0].folder.parts)
+    if not arguments and folder.parts[-depth:] != runs[0].folder.parts:
+        raise InputError(f"{sidecar}: lies in no dataset of maps; give an OUTPUT_DIR")
+    output_dir = Path(arguments[0]) if arguments else folder.parents[depth - 1]
+    for key, here in provenance.circumstances().items():
+        if origin[key] != here:
+            print(f"{runs[0].stem}: note: made with other {key}; bits may differ", file=sys.stderr)
+    job = _job(runs[0], _settings(values), output_dir, values)
+    return dataclasses.replace(job, resume=False, fingerprint=origin["InputFingerprint"])
 
 
-def quantify(
-    asl_run: bids.AslRun,
-    data: AslData,
-    notes: bids.ReadNotes,
-    output_dir: Path,
-    method: str,
-    options: Any,
-    circumstances: Execution,
-) -> PerfusionMaps:
-    """Fit one run and write its maps, picture and report.
+def _set_flags(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValues) -> None:
+    """Set the flags to what a sidecar states, as if the user had."""
+    chosen = {"method": origin["Method"], "seed": origin["Seed"], "dtype": origin["DataType"]}
+    chosen |= {**origin["Options"], **origin["Reading"]}
+    for name in (*chosen, "participant_label"):
+        if name in values and values[name].present:
+            raise InputError(f"--{name}: --from takes it from the sidecar; leave it out")
+    for name, value in chosen.items():
+        if name not in values:
+            raise InputError(f"{sidecar}: states {name!r}, which this version does not know")
+        if value is not None:
+            try:
+                values[name].parse(str(value))
+            except flags.IllegalFlagValueError as error:
+                raise InputError(f"{sidecar}: {' '.join(str(error).split())}") from None
 
-    Parameters
-    ----------
-    asl_run : AslRun
-        What is quantified.
-    data : AslData
-        Read from it.
-    notes : ReadNotes
-        What the reader had to say.
-    output_dir : Path
-        Derivatives dataset to write to.
-    method : str
-        Name of the estimator.
-    options : dataclass
-        Options of the estimator.
-    circumstances : Execution
-        Seed, floating-point type, progress.
 
-    Returns
-    -------
-    PerfusionMaps
-
-    Raises
-    ------
-    InputError
-        If the data cannot be fitted, or the output not be written.
-    """
-    maps = get_estimator(method).fit(data, options, circumstances)
-    origin = provenance.describe(options, circumstances, notes.sources)
-    title = f"{asl_run.stem}, {method}"
-    picture = plots.map_figure(maps, data.mask, data.affine, title)
-    figures = {
-        "Maps; the line is the outline of the mask.": picture,
-        "Distribution over the fitted voxels.": plots.histogram_figure(maps),
-        "Data and fitted model in some voxels.": plots.fit_figure(data, maps),
-    }
-    report = html_report(
-        data,
-        maps,
-        title=asl_run.stem,
-        method=method,
-        figures=figures,
-        provenance=origin,
-        notes=notes.messages,
+def _settings(values: flags.FlagValues) -> Settings:
+    method, mask = values["method"].value, values["mask"].value
+    return Settings(
+        method,
+        options_from_flags(ESTIMATORS[method].options, values),
+        values["seed"].value,
+        values["dtype"].value,
+        {
+            "mask": None if mask is None else Path(mask).absolute(),
+            "t1_tissue": _t1_tissue(values["t1_tissue"].value),
+            "t1_blood": values["t1_blood"].value,
+        },
     )
-    label = bids.desc_label(method)
-    extra = {f"_desc-{label}_maps.png": picture, f"_desc-{label}_report.html": report.encode()}
-    bids.write_maps(output_dir, asl_run, maps, data.affine, method, origin, extra)
-    return maps
+
+
+def _job(found: bids.AslRun, settings: Settings, output_dir: Path, values: flags.FlagValues) -> Job:
+    kept = values["checkpoint_dir"].value
+    return Job(
+        found,
+        settings,
+        output_dir.absolute(),
+        None if kept is None else Path(kept).absolute(),
+        values["resume"].value,
+        progress=values["n_jobs"].value == 1 and values["scheduler"].value is None,
+    )
+
+
+def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Iterator[Outcome]:
+    """Outcome of each job as soon as it is there, under a bar with the time left."""
+    done = cohort.each(quantify_one, jobs, n_jobs=n_jobs, scheduler=scheduler)
+    hidden = None if len(jobs) > 1 else True  # None hides the bar where there is no terminal
+    bar = tqdm(
+        total=len(jobs), desc="runs", unit="run", smoothing=0.0, disable=hidden, file=sys.stderr
+    )
+    failed = 0
+    with contextlib.closing(done), bar:
+        for job, result in done:
+            if isinstance(result, Exception):
+                result = Outcome(job.run.stem, State.FAILED, str(result))
+            if result.state is State.COMPLETE:
+                bar.total -= 1  # says nothing about the time that the others take
+            else:
+                bar.update()
+            failed += result.state not in _DONE
+            bar.set_postfix({"failed": failed} if failed else {})
+            yield result
+
+
+def _tell(outcome: Outcome, log: logging.Logger) -> None:
+    """Print what became of a run and log it; failures are printed at the end."""
+    for note in outcome.notes:
+        tqdm.write(f"{outcome.name}: note: {note}", file=sys.stderr)
+        log.info("%s: note: %s", outcome.name, note)
+    if outcome.state is State.UNWRITABLE:
+        raise DiskError(outcome.message)
+    if outcome.state in _DONE:
+        tqdm.write(outcome.message, file=sys.stdout)
+        log.info("%s", outcome.message)
+    else:
+        log.error("%s: %s", outcome.name, outcome.message)
+        if outcome.traceback:
+            log.error("%s", outcome.traceback)
+
+
+def _status(jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger) -> int:
+    """Exit status; where some failed, after a list of them."""
+    counts = Counter(outcome.state for outcome in outcomes)
+    log.info("%s", ", ".join(f"{count} {state}" for state, count in counts.items()))
+    failed = [outcome for outcome in outcomes if outcome.state not in _DONE]
+    if not failed:
+        return 0
+    reasons = {outcome.message for outcome in failed}
+    if counts[State.REFUSED] == len(jobs) and len(reasons) == 1:
+        raise InputError(reasons.pop())
+    print(f"asl-pinn: {len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
+    for outcome in failed:
+        print(f"  {outcome.name}: {outcome.message}", file=sys.stderr)
+    return SOME_FAILED
 
 
 def _t1_tissue(text: str) -> float | Path | Literal["map"]:
@@ -146,18 +269,4 @@ def _t1_tissue(text: str) -> float | Path | Literal["map"]:
     try:
         return float(text)
     except ValueError:
-        return Path(text)
-
-
-def _summary(name: str, method: str, maps: PerfusionMaps) -> str:
-    fitted = maps.status == Status.FITTED
-    counts = {status: int((maps.status == status).sum()) for status in Status}
-    medians = "no voxel was fitted within the bounds"
-    if fitted.any():
-        cbf, att = np.median(maps.cbf[fitted]), np.median(maps.att[fitted])
-        medians = f"median CBF {cbf:.1f} mL/100g/min, ATT {att:.2f} s"
-    return (
-        f"{name} {method}: {medians}; {counts[Status.FITTED]} voxels fitted, "
-        f"{counts[Status.ON_BOUND]} on a bound, {counts[Status.NOT_CONVERGED]} not converged, "
-        f"{counts[Status.SKIPPED]} skipped"
-    )
+        return Path(text).absolute()

@@ -1,5 +1,7 @@
 """The same voxel-wise fit by SciPy, one voxel after the other: the reference for `nlls`."""
 
+import sys
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
@@ -132,11 +134,11 @@ def _solve_all(
     columns = (voxels.delta_m, starts, voxels.m0, voxels.t1_tissue, voxels.readout_delay)
     rows = zip(*(np.asarray(column, np.float64) for column in columns), strict=True)
     n_averages = np.asarray(data.n_averages, np.float64)
+    hidden = None if execution.progress else True
+    bar = tqdm(rows, "nlls-scipy", len(starts), file=sys.stderr, unit="voxel", disable=hidden)
     return [
         solve_voxel(delta_m, x, noise_sd, *constants, data.protocol, n_averages, options)
-        for delta_m, x, *constants in tqdm(
-            rows, total=len(starts), desc="nlls-scipy", unit="voxel", disable=not execution.progress
-        )
+        for delta_m, x, *constants in bar
     ]
 
 

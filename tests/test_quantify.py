@@ -1,0 +1,312 @@
+"""Many runs: resumed, repeated, failing, interrupted; and what is logged of them."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bids_fixtures import MASK, write_dataset
+
+from asl_pinn import bids
+from asl_pinn.cli import main
+from asl_pinn.commands import quantify as command
+
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
+SUBJECTS = ("01", "02")
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    root = tmp_path / "data set"
+    for subject in SUBJECTS:
+        add(root, subject)
+    return root
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out"
+
+
+def add(root: Path, subject: str, **changes) -> None:
+    write_dataset(root, stem=f"sub-{subject}", folder=f"sub-{subject}/perf", **changes)
+
+
+def quantify(*arguments) -> int:
+    return main(["asl-pinn", "quantify", *map(str, arguments)])
+
+
+def quantify_all(dataset: Path, output: Path, *options: str) -> int:
+    return quantify(dataset, output, "participant", "--method=nlls", *options)
+
+
+def sidecar(output: Path, subject: str = "01") -> Path:
+    return output / f"sub-{subject}" / "perf" / f"sub-{subject}_desc-nlls_cbf.json"
+
+
+def images(output: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(output).as_posix(): path.read_bytes()
+        for path in output.rglob("*_desc-*")
+        if path.suffix != ".json"
+    }
+
+
+def when_written(output: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in output.rglob("*_desc-*")}
+
+
+def logs(output: Path) -> list[str]:
+    return [path.read_text() for path in sorted((output / "logs").iterdir())]
+
+
+def change(path: Path, **keys) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+
+
+def damage(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+
+def test_what_is_complete_is_left_alone_and_said_so(dataset, output, capsys):
+    assert quantify_all(dataset, output) == 0
+    before = when_written(output)
+    capsys.readouterr()
+    assert quantify_all(dataset, output) == 0
+    assert when_written(output) == before
+    expected = [f"sub-{subject} nlls: already complete" for subject in SUBJECTS]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert quantify_all(dataset, output, "--noresume") == 0
+    assert "median CBF" in capsys.readouterr().out
+    assert not set(when_written(output).values()) & set(before.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "differing"),
+    [(["--seed=1"], "Seed"), (["--cbf_max=150"], "Options"), (["--t1_blood=1.6"], "Reading")],
+)
+def test_other_settings_make_maps_anew(dataset, output, capsys, options, differing):
+    one = "--participant_label=01"
+    assert quantify_all(dataset, output, one) == 0
+    assert quantify_all(dataset, output, one, *options) == 0
+    captured = capsys.readouterr()
+    assert "already complete" not in captured.out
+    assert f"earlier maps are replaced, made with other {differing}" in captured.err
+
+
+def test_only_what_is_whole_and_of_the_same_origin_counts_as_complete(dataset, output, capsys):
+    assert quantify_all(dataset, output) == 0
+    base = str(sidecar(output)).removesuffix("_cbf.json")
+    metadata = dataset / "sub-01" / "perf" / "sub-01_asl.json"
+    for harm in (
+        lambda: damage(Path(f"{base}_att.nii.gz")),
+        lambda: damage(Path(f"{base}_report.html")),
+        lambda: Path(f"{base}_maps.png").unlink(),
+        lambda: change(Path(f"{base}_att.json"), Seed=5),
+        lambda: change(sidecar(output), SoftwareVersions={"asl_pinn": "0.0.1"}),
+        lambda: change(sidecar(output), Outputs=[]),
+        lambda: change(metadata, LabelingEfficiency=0.7),
+    ):
+        harm()
+        capsys.readouterr()
+        assert quantify_all(dataset, output) == 0
+        first, *others = capsys.readouterr().out.splitlines()
+        assert "sub-01 nlls: median CBF" in first
+        assert all("already complete" in line for line in others)
+        assert bids.read_finished(output, bids.find_runs(dataset)[0], "nlls") is not None
+
+
+def test_metadata_inherited_from_the_root_count_as_input(dataset, output, capsys):
+    for subject in SUBJECTS:
+        path = dataset / f"sub-{subject}" / "perf" / f"sub-{subject}_asl.json"
+        keys = json.loads(path.read_text())
+        del keys["LabelingEfficiency"]
+        path.write_text(json.dumps(keys))
+    inherited = dataset / "asl.json"
+    inherited.write_text('{"LabelingEfficiency": 0.8}')
+    assert quantify_all(dataset, output) == 0
+    inherited.write_text('{"LabelingEfficiency": 0.7}')
+    capsys.readouterr()
+    assert quantify(f"--from={sidecar(output)}") == 2
+    assert "its metadata, or what it inherits" in capsys.readouterr().err
+    assert quantify_all(dataset, output) == 0
+    assert "already complete" not in capsys.readouterr().out
+
+
+def test_failed_participants_stop_no_other_and_are_listed(dataset, output, capsys):
+    add(dataset, "02", metadata={"LabelingDuration": None})
+    add(dataset, "03", m0=-np.ones(MASK.shape))
+    add(dataset, "04")
+    assert quantify_all(dataset, output) == 1
+    captured = capsys.readouterr()
+    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01", "sub-04"]
+    heading, second, third = captured.err.splitlines()
+    assert heading == "asl-pinn: 2 of 4 runs failed:"
+    assert second.startswith("  sub-02: ")
+    assert "'LabelingDuration' is missing" in second
+    assert third.startswith("  sub-03: ")
+    assert "M0 is nowhere positive" in third
+    (log,) = logs(output)
+    assert "ERROR sub-02: " in log
+    assert "2 finished, 2 refused" in log
+    add(dataset, "02")
+    add(dataset, "03")
+    assert quantify_all(dataset, output) == 0
+    assert capsys.readouterr().out.count("already complete") == 2
+
+
+def test_one_reason_for_all_is_one_line_and_status_2(dataset, output, capsys):
+    assert quantify_all(dataset, output, "--mask=/nonexistent.nii.gz") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("asl-pinn: error: /nonexistent.nii.gz: ")
+
+
+def test_a_fault_of_the_program_is_in_the_log_with_its_traceback(
+    dataset, output, capsys, monkeypatch
+):
+    write_maps = bids.write_maps
+
+    def faulty(output_dir, run, *others):
+        if run.stem == "sub-02":
+            raise ZeroDivisionError("by nought")
+        return write_maps(output_dir, run, *others)
+
+    monkeypatch.setattr(bids, "write_maps", faulty)
+    assert quantify_all(dataset, output) == 1
+    assert "  sub-02: ZeroDivisionError: by nought" in capsys.readouterr().err
+    (log,) = logs(output)
+    assert "Traceback (most recent call last)" in log
+    assert "INFO 1 finished, 1 failed" in log
+
+
+def test_a_full_disk_ends_the_command_with_one_line(dataset, output, capsys, monkeypatch):
+    """As the file system says it; `test_files` fills a real one."""
+    replace, calls = os.replace, []
+
+    def until_full(*paths):
+        calls.append(paths)
+        if len(calls) > 20:
+            raise OSError(28, "No space left on device")
+        replace(*paths)
+
+    monkeypatch.setattr("asl_pinn.files.os.replace", until_full)
+    assert quantify_all(dataset, output) == 2
+    captured = capsys.readouterr()
+    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01"]
+    (line,) = captured.err.splitlines()
+    assert "sub-02" in line
+    assert "(No space left on device); free some space and run the same command again" in line
+    assert not list(output.rglob("*.part"))
+    monkeypatch.setattr("asl_pinn.files.os.replace", replace)
+    assert quantify_all(dataset, output) == 0
+    assert capsys.readouterr().out.count("already complete") == 1
+
+
+def test_an_interrupt_leaves_what_is_finished(dataset, output, capsys, monkeypatch):
+    real = command.quantify_one
+
+    def interrupted(job):
+        if job.run.stem == "sub-02":
+            raise KeyboardInterrupt
+        return real(job)
+
+    monkeypatch.setattr(command, "quantify_one", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quantify_all(dataset, output)
+    expected = "interrupted; 1 of 2 runs are done; run the same command again"
+    assert capsys.readouterr().err == f"asl-pinn: {expected}\n"
+    assert expected in logs(output)[0]
+    assert logs(output)[0].endswith("ERROR stopped: KeyboardInterrupt\n")
+    monkeypatch.setattr(command, "quantify_one", real)
+    assert quantify_all(dataset, output) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == "sub-01 nlls: already complete"
+
+
+def test_maps_are_made_again_from_their_sidecar(dataset, output, tmp_path, capsys):
+    options = ("--cbf_max=150", "--seed=4", "--t1_tissue=1.2")
+    one = "--participant_label=02"
+    assert quantify_all(dataset, output, *options, one) == 0
+    origin = sidecar(output, "02")
+    assert quantify(f"--from={origin}", tmp_path / "again") == 0
+    assert images(tmp_path / "again") == images(output)
+    repeated = json.loads(sidecar(tmp_path / "again", "02").read_text())
+    recorded = json.loads(origin.read_text())
+    assert isinstance(recorded["WallTime"], float)
+    for varying in ("WallTime", "Outputs"):
+        del repeated[varying], recorded[varying]
+    assert repeated == recorded
+    before = when_written(output)
+    assert quantify(f"--from={origin}") == 0
+    assert not set(when_written(output).values()) & set(before.values())
+    assert "median CBF" in capsys.readouterr().out
+
+
+def test_maps_are_not_made_again_from_other_inputs(dataset, output, capsys):
+    assert quantify_all(dataset, output) == 0
+    add(dataset, "01", m0=np.full(MASK.shape, 900.0, np.float32))
+    capsys.readouterr()
+    assert quantify(f"--from={sidecar(output)}") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{dataset}/sub-01/perf/sub-01_m0scan.nii.gz: is not the file" in line
+    (dataset / "sub-01/perf/sub-01_m0scan.nii.gz").unlink()
+    assert quantify(f"--from={sidecar(output)}") == 2
+    assert "sub-01_m0scan.nii.gz: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "message"),
+    [
+        ({}, ["a", "b"], "OUTPUT_DIR is the one argument"),
+        ({}, ["--seed=3"], "--seed: --from takes it from the sidecar"),
+        ({}, ["--participant_label=01"], "--participant_label: --from takes it"),
+        ({"InputFingerprint": None}, [], "does not state InputFingerprint"),
+        ({"Options": {"colour": "red"}}, [], "states 'colour', which this version does not know"),
+        ({"Options": {"cbf_max": "high"}}, [], "flag --cbf_max=high"),
+        ({"SourceChecksums": {}}, [], "names 0 ASL series"),
+        ({"InputDataset": "/nonexistent"}, [], "/nonexistent/sub-01"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_repeated(dataset, output, capsys, keys, options, message):
+    assert quantify_all(dataset, output, "--participant_label=01") == 0
+    change(sidecar(output), **keys)
+    capsys.readouterr()
+    assert quantify(f"--from={sidecar(output)}", *options) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_other_versions_are_told_when_maps_are_made_again(dataset, output, capsys):
+    assert quantify_all(dataset, output, "--participant_label=01") == 0
+    change(sidecar(output), Device="abacus")
+    assert quantify(f"--from={sidecar(output)}") == 0
+    assert "sub-01: note: made with other Device; bits may differ" in capsys.readouterr().err
+
+
+def test_processes_make_the_same_bits(dataset, output, tmp_path, capsys):
+    assert quantify_all(dataset, output) == 0
+    assert quantify_all(dataset, tmp_path / "two", "--n_jobs=2") == 0
+    maps, again = (
+        {name: content for name, content in images(folder).items() if name.endswith(".nii.gz")}
+        for folder in (output, tmp_path / "two")
+    )
+    assert len(maps) == 5 * len(SUBJECTS)
+    assert again == maps
+
+
+def test_processes_and_a_cluster_exclude_one_another(dataset, output, capsys):
+    assert quantify_all(dataset, output, "--n_jobs=2", "--scheduler=tcp://localhost:1") == 2
+    assert "--n_jobs and --scheduler exclude one another" in capsys.readouterr().err
+
+
+def test_outcomes_of_lost_processes_are_failures(dataset, output, capsys, monkeypatch):
+    def lost(*_, **__):
+        for job in jobs:
+            yield job, ChildProcessError("its process was killed")
+
+    jobs = [command.Job(run, None, output) for run in bids.find_runs(dataset)[:1]]
+    monkeypatch.setattr(command.cohort, "each", lost)
+    assert quantify_all(dataset, output) == 1
+    assert "  sub-01: its process was killed" in capsys.readouterr().err

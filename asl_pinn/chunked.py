@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 
 
 def chunk_for(length: int, most: int) -> int:
-    """Size of the chunks for a problem: `most`, or a power of two that holds a smaller one."""
+    """Size of the chunks for a problem: `most`, or a power of two that holds a smaller one.
+
+    Parameters
+    ----------
+    length : int
+        Elements in all, 1 or more.
+    most : int
+        Elements that a chunk may have.
+
+    Returns
+    -------
+    int
+        Elements in a chunk.
+    """
     return min(most, 1 << (length - 1).bit_length())
 
 

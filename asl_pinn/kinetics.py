@@ -66,8 +66,10 @@ def delta_m(
         Duration of the bolus [s].
     m0 : array_like
         Equilibrium magnetisation of tissue [a.u.].
-    t1_tissue, t1_blood : array_like
-        Longitudinal relaxation times [s].
+    t1_tissue : array_like
+        Longitudinal relaxation time of tissue [s].
+    t1_blood : array_like
+        Longitudinal relaxation time of arterial blood [s].
     labeling_efficiency : array_like
         Fraction of the arterial magnetisation that is inverted, background-suppression
         losses included.

@@ -105,7 +105,7 @@ def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
     ----------
     residual : Array, shape (R, ...)
         Residuals.
-    scale : float
+    scale : array_like, shape ()
         Residual at which the loss turns from quadratic to linear.
 
     Returns

@@ -109,14 +109,36 @@ def ssim(estimate: NDArray, truth: NDArray, mask: NDArray) -> tuple[float, float
 
 
 def pcc(estimate: NDArray, truth: NDArray) -> float:
-    """Pearson correlation coefficient over all elements; 0 where the estimate is constant."""
+    """Pearson correlation coefficient over all elements; 0 where the estimate is constant.
+
+    Parameters
+    ----------
+    estimate, truth : ndarray
+        Maps of one shape, in any unit.
+
+    Returns
+    -------
+    float
+        In [-1, 1].
+    """
     a, b = np.ravel(estimate) - np.mean(estimate), np.ravel(truth) - np.mean(truth)
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0.0 else 0.0
 
 
 def percent_relative_error(estimate: NDArray, truth: NDArray) -> NDArray:
-    """100 (estimate - truth) / truth, element by element [%]."""
+    """100 (estimate - truth) / truth, element by element [%].
+
+    Parameters
+    ----------
+    estimate, truth : ndarray
+        Maps of one shape and unit; no zeros in the truth.
+
+    Returns
+    -------
+    ndarray
+        Of that shape [%].
+    """
     return 100.0 * (estimate - truth) / truth
 
 

@@ -31,7 +31,7 @@ def sine(x: Array) -> Array:
     Parameters
     ----------
     x : Array
-        Angles [rad], of a floating-point type.
+        Angles [rad], of any shape and a floating-point type.
 
     Returns
     -------

@@ -91,6 +91,13 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
 def check_same_grid(image: Image, reference: Image) -> None:
     """Refuse an image whose voxels are not those of another.
 
+    Parameters
+    ----------
+    image : Image
+        What is checked.
+    reference : Image
+        What it must match.
+
     Raises
     ------
     InputError

@@ -14,6 +14,20 @@ from asl_pinn.execution import Execution
 def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
     """Take exactly `count` positional arguments.
 
+    Parameters
+    ----------
+    arguments : sequence of str
+        What was given.
+    usage : str
+        What to tell the user.
+    count : int
+        How many there must be.
+
+    Returns
+    -------
+    list of str
+        The arguments.
+
     Raises
     ------
     InputError
@@ -25,7 +39,13 @@ def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
 
 
 def define_execution_flags(values: flags.FlagValues) -> None:
-    """Define the flags from which `execution` is made."""
+    """Define the flags from which `execution` is made.
+
+    Parameters
+    ----------
+    values : absl FlagValues
+        Where to define them.
+    """
     flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, flag_values=values)
     flags.DEFINE_enum(
         "dtype", "float32", ["float32", "float64"], "Floating-point type.", flag_values=values
@@ -33,7 +53,20 @@ def define_execution_flags(values: flags.FlagValues) -> None:
 
 
 def execution(values: flags.FlagValues, checkpoint_dir: Path | None = None) -> Execution:
-    """Circumstances of a run, from flags; turns JAX's 64-bit mode on for float64."""
+    """Circumstances of a run, from flags; turns JAX's 64-bit mode on for float64.
+
+    Parameters
+    ----------
+    values : absl FlagValues
+        Parsed flags.
+    checkpoint_dir : Path or None
+        Where a long training keeps its state.
+
+    Returns
+    -------
+    Execution
+        With progress bars.
+    """
     dtype = np.dtype(values["dtype"].value)
     if dtype == np.float64:
         jax.config.update("jax_enable_x64", True)
@@ -42,6 +75,18 @@ def execution(values: flags.FlagValues, checkpoint_dir: Path | None = None) -> E
 
 def require(values: flags.FlagValues, name: str) -> str:
     """Value of a flag that must be given.
+
+    Parameters
+    ----------
+    values : absl FlagValues
+        Parsed flags.
+    name : str
+        Name of the flag.
+
+    Returns
+    -------
+    str
+        Its value.
 
     Raises
     ------
@@ -56,6 +101,18 @@ def require(values: flags.FlagValues, name: str) -> str:
 
 def seconds(text: str, name: str) -> list[float]:
     """Parse a list of numbers of seconds, separated by commas.
+
+    Parameters
+    ----------
+    text : str
+        What was given.
+    name : str
+        Name of the flag.
+
+    Returns
+    -------
+    list of float
+        Times [s].
 
     Raises
     ------

@@ -94,7 +94,18 @@ def evaluate(estimate_dir: Path, truth_dir: Path) -> list[Scored]:
 
 
 def table(scored: Sequence[Scored]) -> str:
-    """Scores as lines of text, one for each map."""
+    """Scores as lines of text, one for each map.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        At least one.
+
+    Returns
+    -------
+    str
+        Columns in line, the names of the scores first.
+    """
     names = list(scored[0].scores)
     header = ["run", "method", "map", *names]
     rows = [
@@ -109,7 +120,18 @@ def table(scored: Sequence[Scored]) -> str:
 
 
 def as_json(scored: Sequence[Scored]) -> dict[str, Any]:
-    """Scores as a mapping for a JSON file."""
+    """Scores as a mapping for a JSON file.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        What to write.
+
+    Returns
+    -------
+    dict
+        Of plain numbers, strings and lists.
+    """
     return {"Scores": [dataclasses.asdict(entry) for entry in scored]}
 
 

@@ -43,7 +43,7 @@ def loss(
         Resolved.
     params : Params
         With a leading axis of members.
-    key : Array
+    key : Array, shape ()
         Randomness of this step.
     step : Array of int, shape ()
         Steps done.

@@ -82,7 +82,7 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
     ----------
     options : PinnOptions
         Resolved.
-    key : Array
+    key : Array, shape ()
         Randomness.
     scene : Scene
         For the number of coordinates and the type.

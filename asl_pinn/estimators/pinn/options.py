@@ -203,6 +203,16 @@ def compiled(options: PinnOptions) -> PinnOptions:
     """Resolved options without those that no compiled program depends on.
 
     Runs that differ in these alone share their compilation.
+
+    Parameters
+    ----------
+    options : PinnOptions
+        Resolved.
+
+    Returns
+    -------
+    PinnOptions
+        Hashable, to be static.
     """
     return dataclasses.replace(
         options,
@@ -219,5 +229,16 @@ def compiled(options: PinnOptions) -> PinnOptions:
 
 
 def uses_signal_network(options: PinnOptions) -> bool:
-    """Whether resolved options need the signal network at all."""
+    """Whether resolved options need the signal network at all.
+
+    Parameters
+    ----------
+    options : PinnOptions
+        Resolved.
+
+    Returns
+    -------
+    bool
+        False where both of its weights are 0.
+    """
     return options.signal_weight > 0.0 or options.physics_weight > 0.0

@@ -114,7 +114,20 @@ def split(
 
 
 def stack(scenes: list[Scene], length: int) -> Scene:
-    """Put scenes side by side, each padded to `length` voxels."""
+    """Put scenes side by side, each padded to `length` voxels.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        S scenes, of at most `length` voxels each.
+    length : int
+        Voxels of each after padding; the added ones weigh nothing.
+
+    Returns
+    -------
+    Scene
+        Leaves with a leading axis of S.
+    """
 
     def pad(scene: Scene) -> Scene:
         missing = length - len(scene.position)

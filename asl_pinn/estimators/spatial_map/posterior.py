@@ -73,7 +73,7 @@ def improve(
         Now.
     draws : Fields, with a leading axis S
         Of the last round: their spread is the posterior's, and the solves start from them.
-    key : Array
+    key : Array, shape ()
         The same in every round, so that rounds differ by the strengths alone.
 
     Returns
@@ -95,7 +95,20 @@ def improve(
 
 
 def robust_weight(options: SpatialOptions, residual: Array) -> Array:
-    """Weights that make squares of soft-L1."""
+    """Weights that make squares of soft-L1.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Where the loss turns linear.
+    residual : Array
+        Misfits in noise SDs, of any shape.
+
+    Returns
+    -------
+    Array
+        In (0, 1], of the shape of `residual`.
+    """
     return 1.0 / jnp.sqrt(1.0 + (residual / options.loss_scale) ** 2)
 
 

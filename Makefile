@@ -1,4 +1,4 @@
-# `make test`, `make demo` and `make lint` set up all that they need in .venv.
+# Every target sets up all that it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -16,7 +16,10 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 docs: .venv/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+coverage: .venv/ready
+	$(BIN)/python -m pytest --cov
 
 clean:
 	rm -rf .venv out

@@ -68,7 +68,13 @@ def make_lattice(
     touching = scipy.ndimage.generate_binary_structure(3, 1)
     touching[:, :, (0, 2)] &= n_axes == 3
     n_parts = scipy.ndimage.label(mask, touching)[1]
-    return Lattice(*map(jnp.asarray, (following, preceding, link, back_link)), n_parts=n_parts)
+    return Lattice(
+        following=jnp.asarray(following),
+        preceding=jnp.asarray(preceding),
+        link=jnp.asarray(link),
+        back_link=jnp.asarray(back_link),
+        n_parts=n_parts,
+    )
 
 
 def differences(lattice: Lattice, field: Array) -> Array:

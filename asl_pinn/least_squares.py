@@ -113,7 +113,7 @@ def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
     Array, shape (...)
     """
     squared = (residual / scale) ** 2
-    return scale**2 * jnp.sum(squared / (jnp.sqrt(1.0 + squared) + 1.0), axis=0)
+    return jnp.sum(squared / (jnp.sqrt(1.0 + squared) + 1.0), axis=0) * scale**2
 
 
 def solve(
@@ -193,7 +193,7 @@ def solve(
     return Solution(jnp.stack(x), model.cost, hessian, n_steps, flat | stuck, stuck, trust)
 
 
-def solve_small(rows: Sequence[Sequence[Array]], side: Sequence[Array]) -> Vector:
+def solve_small(rows: Sequence[Sequence[Array]] | Array, side: Sequence[Array] | Array) -> Vector:
     """Solve a small symmetric positive definite system by unrolled elimination.
 
     Parameters

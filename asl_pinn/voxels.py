@@ -1,6 +1,7 @@
 """The voxels to be fitted as flat arrays, and the model's prediction for one of them."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -62,12 +63,9 @@ def gather(data: AslData, dtype: DTypeLike) -> Voxels:
         raise InputError(
             "no voxel can be fitted: the mask is empty, or the data inside it are not finite"
         )
-    return Voxels(
-        *(
-            np.asarray(volume[valid], dtype=dtype)
-            for volume in (data.delta_m, data.m0, data.t1_tissue, data.readout_delay)
-        )
-    )
+    volumes = (data.delta_m, data.m0, data.t1_tissue, data.readout_delay)
+    columns: list[Any] = [np.asarray(volume[valid], dtype=dtype) for volume in volumes]
+    return Voxels(*columns)
 
 
 def predict(cbf: ArrayLike, att: ArrayLike, voxel: Voxels, protocol: Protocol) -> Array:

@@ -67,10 +67,10 @@ def execution(values: flags.FlagValues, checkpoint_dir: Path | None = None) -> E
     Execution
         With progress bars.
     """
-    dtype = np.dtype(values["dtype"].value)
+    dtype = np.dtype(values.dtype)
     if dtype == np.float64:
         jax.config.update("jax_enable_x64", True)
-    return Execution(values["seed"].value, dtype, progress=True, checkpoint_dir=checkpoint_dir)
+    return Execution(values.seed, dtype, progress=True, checkpoint_dir=checkpoint_dir)
 
 
 def require(values: flags.FlagValues, name: str) -> str:
@@ -93,7 +93,7 @@ def require(values: flags.FlagValues, name: str) -> str:
     InputError
         If it is not.
     """
-    value = values[name].value
+    value: str | None = values[name].value
     if value is None:
         raise InputError(f"--{name} is missing")
     return value

@@ -51,8 +51,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     estimate_dir, truth_dir = positional(arguments, USAGE, 2)
     scored = evaluate(Path(estimate_dir), Path(truth_dir))
     print(table(scored))
-    if values["output"].value is not None:
-        write_json(Path(values["output"].value), as_json(scored))
+    if values.output is not None:
+        write_json(Path(values.output), as_json(scored))
     return 0
 
 

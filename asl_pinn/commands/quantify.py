@@ -25,7 +25,7 @@ USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spat
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
-    to = {"flag_values": values}
+    to: dict[str, Any] = {"flag_values": values}
     methods = "; ".join(f"{name}: {entry.summary}" for name, entry in ESTIMATORS.items())
     flags.DEFINE_list("participant_label", [], "Participants, by commas; else all.", **to)
     flags.DEFINE_enum("method", "spatial-map", list(ESTIMATORS), f"Estimator. {methods}.", **to)
@@ -52,19 +52,19 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     bids_dir, output_dir, level = positional(arguments, USAGE, 3)
     if level != "participant":
         raise InputError(f"analysis level {level!r} is unknown; it must be 'participant'")
-    method = values["method"].value
-    options = options_from_flags(ESTIMATORS[method].options, values)
-    mask = values["mask"].value
-    t1_tissue = _t1_tissue(values["t1_tissue"].value)
+    method = values.method
+    options: Any = options_from_flags(ESTIMATORS[method].options, values)
+    mask = values.mask
+    t1_tissue = _t1_tissue(values.t1_tissue)
     require_writable(Path(output_dir))
-    kept = values["checkpoint_dir"].value
+    kept = values.checkpoint_dir
     all_checkpoints = Path(kept or Path(output_dir) / ".checkpoints")
-    for asl_run in bids.find_runs(Path(bids_dir), values["participant_label"].value):
+    for asl_run in bids.find_runs(Path(bids_dir), values.participant_label):
         data, notes = bids.read_run(
             asl_run,
             mask=None if mask is None else Path(mask),
             t1_tissue=t1_tissue,
-            t1_blood=values["t1_blood"].value,
+            t1_blood=values.t1_blood,
         )
         for message in notes.messages:
             print(f"{asl_run.stem}: note: {message}", file=sys.stderr)

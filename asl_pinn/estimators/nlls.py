@@ -1,6 +1,6 @@
 """Voxel-wise regularised non-linear least squares, all voxels at once."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,10 @@ _ROUNDS = (4, 4, 8)
 _POLISH = 4
 
 
-class Fit(NamedTuple):
+A = TypeVar("A", NDArray, Array)
+
+
+class Fit(NamedTuple, Generic[A]):
     """End of the solves of V voxels.
 
     Attributes
@@ -49,12 +52,12 @@ class Fit(NamedTuple):
         State of the solver.
     """
 
-    x: NDArray
-    hessian: NDArray
-    squares: NDArray
-    converged: NDArray
-    stuck: NDArray
-    trust: NDArray
+    x: A
+    hessian: A
+    squares: A
+    converged: A
+    stuck: A
+    trust: A
 
 
 def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionMaps:
@@ -94,7 +97,7 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
 
 def solve_voxels(
     voxels: Voxels, starts: NDArray, noise_sd: float, data: AslData, options: NllsOptions
-) -> Fit:
+) -> Fit[NDArray]:
     """Minimise the cost of every voxel.
 
     A few steps are made for all voxels, then more for those that have not converged, so
@@ -122,7 +125,9 @@ def solve_voxels(
     constants = np.asarray(noise_sd, dtype), data.protocol, np.asarray(data.n_averages, dtype)
     size = chunk_for(int(np.count_nonzero(data.valid)), options.chunk_size)
 
-    def advance(which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool) -> Fit:
+    def advance(
+        which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool
+    ) -> Fit[NDArray]:
         chosen = jax.tree.map(lambda values: values[which], voxels)
         return map_chunked(
             lambda *chunk: _solve_chunk(*chunk, box, *constants, options, steps, hold_att),
@@ -130,7 +135,7 @@ def solve_voxels(
             size,
         )
 
-    def replace(which: NDArray, new: Fit) -> None:
+    def replace(which: NDArray, new: Fit[NDArray]) -> None:
         for values, new_values in zip(found, new, strict=True):
             values[which] = new_values
 
@@ -163,11 +168,11 @@ def _solve_chunk(
     options: NllsOptions,
     max_steps: Array,
     hold_att: Array,
-) -> Fit:
+) -> Fit[Array]:
     settings = Settings(options.xtol, options.ftol, max_steps, options.loss_scale)
     held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])
 
-    def solve_voxel(voxel: Voxels, start: Array, trust: Array) -> Fit:
+    def solve_voxel(voxel: Voxels, start: Array, trust: Array) -> Fit[Array]:
         def residual(x: Array) -> Array:
             return residuals(x, voxel, noise_sd, protocol, n_averages, options)
 

@@ -135,8 +135,8 @@ def _solve_all(
     rows = zip(*(np.asarray(column, np.float64) for column in columns), strict=True)
     n_averages = np.asarray(data.n_averages, np.float64)
     return [
-        solve_voxel(delta_m, x, noise_sd, *constants, data.protocol, n_averages, options)
-        for delta_m, x, *constants in tqdm(
+        solve_voxel(delta_m, x, noise_sd, m0, t1, delay, data.protocol, n_averages, options)
+        for delta_m, x, m0, t1, delay in tqdm(
             rows, total=len(starts), desc="nlls-scipy", unit="voxel", disable=not execution.progress
         )
     ]

@@ -1,14 +1,21 @@
 """What all pictures share."""
 
 import io
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from asl_pinn.data import PerfusionMaps, Status
 
-STYLE = {"font.size": 9.0, "axes.titlesize": 9.0, "axes.labelsize": 9.0, "figure.dpi": 150.0}
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "figure.dpi": 150.0,
+}
 MAPS = {
     "cbf": ("CBF [mL/100g/min]", "inferno"),
     "att": ("ATT [s]", "viridis"),

@@ -35,13 +35,14 @@ def _section(name: str, summary: str) -> str:
 
 
 def _row(flag: flags.Flag) -> str:
-    help_text = " ".join(flag.help.split())
+    help_text, _, by_method = " ".join(flag.help.split()).partition(" Default: ")
     choices = getattr(flag.parser, "enum_values", None)
     if choices:
         help_text = help_text.partition(">: ")[2]
         help_text += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
-    help_text = help_text.replace("|", "\\|")
-    return f"| `--{flag.name}` | {_default(flag)} | {help_text} |"
+    default = by_method.removesuffix(".") or _default(flag)
+    cells = [f"`--{flag.name}`", default, help_text]
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
 
 
 def _default(flag: flags.Flag) -> str:

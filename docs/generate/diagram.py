@@ -42,7 +42,7 @@ def svg() -> str:
 
 def _imports() -> Imports:
     """Modules and folders of the package, each with those that it imports."""
-    graph = grimp.build_graph("asl_pinn")
+    graph = grimp.build_graph("asl_pinn", cache_dir=None)
     imports: Imports = {}
     for module in sorted(graph.modules):
         unit = _unit(module)

@@ -1,8 +1,8 @@
-# `make test`, `make demo` and `make lint` set up all that they need in .venv.
+# Every target sets up all that it needs in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test demo lint clean
+.PHONY: test demo lint docs coverage clean
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -13,6 +13,13 @@ demo: .venv/ready
 lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+coverage: .venv/ready
+	$(BIN)/python -m pytest --cov
 
 clean:
 	rm -rf .venv out
@@ -20,5 +27,5 @@ clean:
 .venv/ready: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[test,docs]'
 	touch $@

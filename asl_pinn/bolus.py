@@ -66,6 +66,13 @@ def fit_bolus(t: ArrayLike, label_duration: ArrayLike, kind: BolusKind) -> Bolus
     ----------
     de Boor, A Practical Guide to Splines (1978); Fritsch and Butland, SIAM J Sci Stat
     Comput 5:300-304 (1984).
+
+    Examples
+    --------
+    >>> spline = fit_bolus([1.0, 2.0, 3.0, 4.0], [0.4, 0.6, 1.0, 1.8], "monotone")
+    >>> tau, slope = label_duration_at(spline, 2.5)
+    >>> round(float(tau), 3), round(float(slope), 3)
+    (0.767, 0.4)
     """
     t, tau = jnp.asarray(t), jnp.asarray(label_duration)
     if kind == "spline5":
@@ -125,6 +132,15 @@ def range_excess(spline: BolusSpline, t: ArrayLike, label_duration: ArrayLike) -
     -------
     float
         Largest distance below the smallest or above the largest tau_i [s]; 0 if none.
+
+    Examples
+    --------
+    The quintic spline swings far outside the durations of a schedule of unequal boluses.
+
+    >>> t = [3.1, 1.3, 0.85, 0.6, 0.45, 0.3, 0.2]
+    >>> label_duration = [1.8, 0.8, 0.4, 0.15, 0.15, 0.1, 0.1]
+    >>> range_excess(fit_bolus(t, label_duration, "spline5"), t, label_duration) > 1.0
+    True
     """
     t, tau = np.asarray(t), np.asarray(label_duration)
     curve = np.asarray(label_duration_at(spline, np.linspace(t.min(), t.max(), 2001))[0])

@@ -16,6 +16,18 @@ def chunk_for(length: int, most: int) -> int:
     """Size of the chunks for a problem: `most` on a CPU, or a power of two for a smaller one.
 
     Several devices, or faster ones, take more; each of them has the same share.
+
+    Parameters
+    ----------
+    length : int
+        Elements in all, 1 or more.
+    most : int
+        Elements that a chunk may have on a CPU.
+
+    Returns
+    -------
+    int
+        Elements in a chunk.
     """
     size = min(scaled(most), 1 << (length - 1).bit_length())
     return -(-size // n_devices()) * n_devices()

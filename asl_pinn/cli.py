@@ -69,10 +69,10 @@ def _dispatch(name: str, *arguments: str) -> int:
         _, *positional = values([name, *arguments])
     except flags.Error as error:
         raise InputError(f"{' '.join(str(error).split())}; see asl-pinn {name} --help") from None
-    if values["help"].value:
+    if values.help:
         print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n\n{_flags(values)}")
         return 0
-    cache.enable(values["compilation_cache"].value)
+    cache.enable(values.compilation_cache)
     return command.run(positional, values)
 
 

@@ -1,9 +1,10 @@
 """Many jobs: one after another, in processes of this machine, or on a Dask cluster."""
 
+import functools
 import multiprocessing
 import queue
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -23,7 +24,7 @@ def each(
     *,
     n_jobs: int = 1,
     scheduler: str | None = None,
-) -> Iterator[tuple[Job, Result | Exception]]:
+) -> Generator[tuple[Job, Result | Exception]]:
     """Do every job, wherever, and yield each as soon as it is done.
 
     Closing the iterator leaves what is done as it is and drops the rest.
@@ -53,7 +54,7 @@ def each(
         return _on_cluster(work, jobs, scheduler)
     if n_jobs > 1 and len(jobs) > 1:
         return _in_processes(work, jobs, min(n_jobs, len(jobs)))
-    return ((job, _result(lambda job=job: work(job))) for job in jobs)
+    return ((job, _result(functools.partial(work, job))) for job in jobs)
 
 
 def _result(call: Callable[[], Result]) -> Result | Exception:
@@ -65,7 +66,7 @@ def _result(call: Callable[[], Result]) -> Result | Exception:
 
 def _in_processes(
     work: Callable[[Job], Result], jobs: Sequence[Job], n_jobs: int
-) -> Iterator[tuple[Job, Result | Exception]]:
+) -> Generator[tuple[Job, Result | Exception]]:
     """Jobs in processes, each a pool of its own: one that dies takes no other job with it."""
     idle: queue.SimpleQueue[ProcessPoolExecutor] = queue.SimpleQueue()
     for _ in range(n_jobs):
@@ -106,7 +107,7 @@ def _process() -> ProcessPoolExecutor:
 
 def _on_cluster(
     work: Callable[[Job], Result], jobs: Sequence[Job], scheduler: str
-) -> Iterator[tuple[Job, Result | Exception]]:
+) -> Generator[tuple[Job, Result | Exception]]:
     try:
         import distributed
     except ImportError:

@@ -38,7 +38,7 @@ def enable(setting: str | None) -> None:
     if setting == "off":
         jax.config.update("jax_compilation_cache_dir", None)
         return
-    if setting is None and jax.config.jax_compilation_cache_dir is not None:
+    if setting is None and jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     folder = (Path(setting) if setting else user_cache_dir() / "asl_pinn") / _machine()
     if not _usable(folder):

@@ -34,6 +34,14 @@ def encoding_matrix(size: int, order: MatrixOrder = "hadamard") -> NDArray[np.fl
     ------
     InputError
         If no such matrix can be constructed, or `order` is unknown.
+
+    Examples
+    --------
+    >>> encoding_matrix(4)
+    array([[ 1.,  1.,  1.],
+           [-1.,  1., -1.],
+           [ 1., -1., -1.],
+           [-1., -1.,  1.]])
     """
     if order not in ("hadamard", "walsh"):
         raise InputError(f"unknown matrix order {order!r}; choose hadamard or walsh")
@@ -63,6 +71,15 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     ------
     InputError
         If shape, entries, column sums or orthogonality are not those of a time encoding.
+
+    Examples
+    --------
+    >>> check_matrix([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]]).shape
+    (4, 3)
+    >>> check_matrix([[1, 1, 1], [-1, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    Traceback (most recent call last):
+        ...
+    asl_pinn.errors.InputError: encoding matrix columns must sum to zero
     """
     try:
         checked = np.asarray(matrix, dtype=np.float64)
@@ -94,6 +111,11 @@ def encode(delta_m: NDArray, control: ArrayLike, matrix: NDArray) -> NDArray:
     Returns
     -------
     ndarray, shape (..., N)
+
+    Examples
+    --------
+    >>> encode(np.array([1.0, 2.0, 3.0]), 100.0, encoding_matrix(4))
+    array([100.,  96.,  95.,  97.])
     """
     labelled = (1.0 - matrix) / 2.0
     return np.asarray(control)[..., None] - np.asarray(delta_m) @ labelled.T
@@ -121,6 +143,11 @@ def decode(images: NDArray, matrix: NDArray, *, sign_flip: bool = False) -> NDAr
     References
     ----------
     Guenther, ISMRM (2007) 380; Wells et al., Magn Reson Med 63:1111-1118 (2010).
+
+    Examples
+    --------
+    >>> decode(np.array([100.0, 96.0, 95.0, 97.0]), encoding_matrix(4))
+    array([1., 2., 3.])
     """
     sign = -1.0 if sign_flip else 1.0
     return np.asarray(images) @ (sign * 2.0 / len(matrix) * matrix)

@@ -68,16 +68,48 @@ def make_lattice(
     touching = scipy.ndimage.generate_binary_structure(3, 1)
     touching[:, :, (0, 2)] &= n_axes == 3
     n_parts = scipy.ndimage.label(mask, touching)[1]
-    return Lattice(*map(jnp.asarray, (following, preceding, link, back_link)), n_parts=n_parts)
+    return Lattice(
+        following=jnp.asarray(following),
+        preceding=jnp.asarray(preceding),
+        link=jnp.asarray(link),
+        back_link=jnp.asarray(back_link),
+        n_parts=n_parts,
+    )
 
 
 def differences(lattice: Lattice, field: Array) -> Array:
-    """Weighted differences to the next voxel along each axis, shape (A, V)."""
+    """Weighted differences to the next voxel along each axis, shape (A, V).
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of V voxels and A axes.
+    field : Array, shape (V,)
+        Values.
+
+    Returns
+    -------
+    Array, shape (A, V)
+        In the unit of `field`.
+    """
     return lattice.link * (field[lattice.following] - field)
 
 
 def adjoint(lattice: Lattice, values: Array) -> Array:
-    """Adjoint of `differences`: (A, V) to (V,)."""
+    """Adjoint of `differences`: (A, V) to (V,).
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of V voxels and A axes.
+    values : Array, shape (A, V)
+        One for each difference.
+
+    Returns
+    -------
+    Array, shape (V,)
+        In the unit of `values`.
+    """
     axis = jnp.arange(len(values))[:, None]
     arriving = lattice.back_link * values[axis, lattice.preceding]
     return jnp.sum(arriving - lattice.link * values, axis=0)
@@ -104,14 +136,42 @@ def roughness(lattice: Lattice, field: Array, order: int) -> Array:
 
 
 def roughness_adjoint(lattice: Lattice, values: Array, order: int) -> Array:
-    """Adjoint of `roughness`: back to shape (V,)."""
+    """Adjoint of `roughness`: back to shape (V,).
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of V voxels and A axes.
+    values : Array, shape (A, V) or (1, V)
+        As `roughness` returns them.
+    order : int
+        1 or 2, as in `roughness`.
+
+    Returns
+    -------
+    Array, shape (V,)
+        In the unit of `values`.
+    """
     if order == 1:
         return adjoint(lattice, values)
     return adjoint(lattice, differences(lattice, values[0]))
 
 
 def roughness_diagonal(lattice: Lattice, order: int) -> Array:
-    """Diagonal of the adjoint of the roughness times the roughness, shape (V,)."""
+    """Diagonal of the adjoint of the roughness times the roughness, shape (V,).
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of V voxels and A axes.
+    order : int
+        1 or 2, as in `roughness`.
+
+    Returns
+    -------
+    Array, shape (V,)
+        Without a unit.
+    """
     degree = jnp.sum(lattice.link**2 + lattice.back_link**2, axis=0)
     if order == 1:
         return degree

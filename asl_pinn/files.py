@@ -78,6 +78,7 @@ def write_error(path: Path, error: OSError) -> InputError:
     InputError
         A DiskError where no other file could be written either.
     """
+    kind: type[InputError]
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         kind, advice = DiskError, "free some space and run the same command again"
     elif error.errno == errno.EROFS:

@@ -55,7 +55,7 @@ def prediction_error(maps: PerfusionMaps, data: AslData, delay: int) -> float:
         [unit of delta_m]
     """
     voxels = gather(data, np.float32)
-    values = [np.asarray(volume[data.valid], np.float32) for volume in (maps.cbf, maps.att)]
-    curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(*values, voxels, data.protocol)
+    cbf, att = (np.asarray(volume[data.valid], np.float32) for volume in (maps.cbf, maps.att))
+    curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, voxels, data.protocol)
     misfit = np.asarray(curves)[:, delay] - voxels.delta_m[:, delay]
     return float(np.sqrt(np.mean(misfit**2)))

@@ -116,7 +116,7 @@ def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
     ----------
     residual : Array, shape (R, ...)
         Residuals.
-    scale : float
+    scale : array_like, shape ()
         Residual at which the loss turns from quadratic to linear.
 
     Returns
@@ -124,7 +124,7 @@ def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
     Array, shape (...)
     """
     squared = (residual / scale) ** 2
-    return scale**2 * jnp.sum(squared / (jnp.sqrt(1.0 + squared) + 1.0), axis=0)
+    return jnp.sum(squared / (jnp.sqrt(1.0 + squared) + 1.0), axis=0) * scale**2
 
 
 def solve(
@@ -221,7 +221,7 @@ def solve(
     )
 
 
-def solve_small(rows: Sequence[Sequence[Array]], side: Sequence[Array]) -> Vector:
+def solve_small(rows: Sequence[Sequence[Array]] | Array, side: Sequence[Array] | Array) -> Vector:
     """Solve a small symmetric positive definite system by unrolled elimination.
 
     Parameters

@@ -2,11 +2,14 @@
 
 import dataclasses
 import types
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absl import flags
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def option(default: Any, help_text: str) -> Any:
@@ -43,7 +46,7 @@ def by_preset(help_text: str, **defaults: Any) -> Any:
     Returns
     -------
     dataclasses.Field
-        Of default None, for an annotation such as `int | None`; `resolve` fills it in.
+        Of default None, which `resolve` fills in; the annotation is that of the resolved value.
     """
     return dataclasses.field(default=None, metadata={"help": help_text, "presets": defaults})
 
@@ -62,7 +65,7 @@ def resolve(options: Options) -> Options:
         Of the same type; fields that the user set are kept.
     """
     preset_defaults = {
-        field.name: field.metadata["presets"][options.preset]
+        field.name: field.metadata["presets"][vars(options)["preset"]]
         for field in dataclasses.fields(options)
         if "presets" in field.metadata and getattr(options, field.name) is None
     }
@@ -127,7 +130,7 @@ def _define(name: str, kind: type, help_text: str, flag_values: flags.FlagValues
     if get_origin(kind) is Literal:
         flags.DEFINE_enum(name, None, list(get_args(kind)), help_text, flag_values=flag_values)
         return
-    define = {
+    define: Any = {
         bool: flags.DEFINE_bool,
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,

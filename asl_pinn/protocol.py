@@ -87,6 +87,13 @@ def label_durations(
     References
     ----------
     Teeuwisse et al., Magn Reson Med 72:1712-1722 (2014).
+
+    Examples
+    --------
+    >>> label_durations("t1_adjusted", 7).round(2)
+    array([1.49, 0.77, 0.52, 0.4 , 0.32, 0.27, 0.23])
+    >>> label_durations("free_lunch", 4)
+    array([1.8       , 0.73333333, 0.73333333, 0.73333333])
     """
     if total <= 0.0 or n_delays < 1:
         raise InputError(
@@ -135,6 +142,12 @@ def time_encoded_protocol(
     ------
     InputError
         If a duration is not positive or the final delay is negative.
+
+    Examples
+    --------
+    >>> protocol = time_encoded_protocol([1.8, 0.8, 0.4])
+    >>> protocol.pld.round(3), protocol.t.round(3)
+    (array([1.3, 0.5, 0.1]), array([3.1, 1.3, 0.5]))
     """
     label_duration = np.asarray(durations, dtype=np.float64)
     if label_duration.ndim != 1 or not (label_duration > 0.0).all():

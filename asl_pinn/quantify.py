@@ -101,7 +101,8 @@ def quantify_one(job: Job) -> Outcome:
     Outcome
         Of a fault, too: nothing is raised but what is to end the process.
     """
-    name, notes = job.run.stem, ()
+    name = job.run.stem
+    notes: tuple[str, ...] = ()
     try:
         jax.config.update("jax_enable_x64", job.settings.dtype == "float64")
         data, read = bids.read_run(job.run, **job.settings.reading)

@@ -184,7 +184,7 @@ def train(
             done += count
             bar.update(count)
             bar.set_postfix({name: f"{values[-1].mean():.4g}" for name, values in history.items()})
-            if manager is not None and done - saved >= checkpoints.every:
+            if checkpoints and manager is not None and done - saved >= checkpoints.every:
                 save(manager, done, state)
                 saved = done
         if manager is not None and done > saved:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,12 +65,12 @@ def gather(data: AslData, dtype: DTypeLike) -> Voxels:
             "no voxel can be fitted: the mask is empty, or the data inside it are not finite"
         )
     index = np.flatnonzero(valid)
-    return Voxels(
-        *(
-            np.asarray(np.take(volume.reshape(-1, *volume.shape[3:]), index, axis=0), dtype=dtype)
-            for volume in (data.delta_m, data.m0, data.t1_tissue, data.readout_delay)
-        )
-    )
+    volumes = (data.delta_m, data.m0, data.t1_tissue, data.readout_delay)
+    columns: list[Any] = [
+        np.asarray(np.take(volume.reshape(-1, *volume.shape[3:]), index, axis=0), dtype=dtype)
+        for volume in volumes
+    ]
+    return Voxels(*columns)
 
 
 def delays_first(voxels: Voxels) -> Voxels:

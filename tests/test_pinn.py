@@ -115,7 +115,7 @@ def test_padding_does_not_count(options):
     [part], _ = split(data, options, 0, np.dtype(np.float32))
     step, key = jnp.asarray(100), jax.random.key(0)
     values = []
-    for length in (len(part.index), len(part.index) + 50):
+    for length in (len(part.place), len(part.place) + 50):
         scene = jax.tree.map(lambda leaf: leaf[0], stack([part.scene], length))
         draw = jax.vmap(lambda key, scene=scene: init_params(options, key, scene, setting))
         params = jax.jit(draw)(jax.random.split(key, options.members))
@@ -166,7 +166,7 @@ def test_buxtons_curve_solves_the_physics(monkeypatch, bolus, collocation):
         )
         setting = make_setting(data, bolus)
         [part], _ = split(data, options, 0, np.dtype(np.float64))
-        scene = jax.tree.map(lambda leaf: leaf[0], stack([part.scene], len(part.index)))
+        scene = jax.tree.map(lambda leaf: leaf[0], stack([part.scene], len(part.place)))
         true = [jnp.asarray(volume[truth.mask]) for volume in (truth.cbf, truth.att)]
 
         def curve(options, params, t, label_duration, position, setting):

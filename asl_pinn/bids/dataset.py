@@ -94,7 +94,18 @@ def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[As
 
 
 def file_entities(path: Path) -> dict[str, str]:
-    """Entities of a BIDS file name, in their order there."""
+    """Entities of a BIDS file name, in their order there.
+
+    Parameters
+    ----------
+    path : Path
+        Name such as 'sub-01_run-2_asl.nii.gz'; the folder does not matter.
+
+    Returns
+    -------
+    dict of str to str
+        Such as {'sub': '01', 'run': '2'}.
+    """
     parts = path.name.split("_")[:-1]
     return dict(part.split("-", 1) for part in parts if "-" in part)
 

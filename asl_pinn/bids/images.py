@@ -6,6 +6,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -74,7 +75,7 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
         raise InputError(f"{path}: no such file; check the path")
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            image = nib.load(path, mmap=False)
+            image: Any = nib.load(path, mmap=False)
             _check_header(path, image, ndim)
             values = np.asarray(_verified(path, image).dataobj, dtype=np.float32)
     except InputError:
@@ -90,6 +91,13 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
 
 def check_same_grid(image: Image, reference: Image) -> None:
     """Refuse an image whose voxels are not those of another.
+
+    Parameters
+    ----------
+    image : Image
+        What is checked.
+    reference : Image
+        What it must match.
 
     Raises
     ------
@@ -114,8 +122,9 @@ def _verified(path: Path, image: nib.Nifti1Image) -> nib.Nifti1Image:
     if path.suffix != ".gz":
         return image
     n_bytes = math.prod(image.shape) * image.get_data_dtype().itemsize
+    proxy: Any = image.dataobj
     with gzip.open(path) as stream:
-        content = stream.read(image.dataobj.offset + n_bytes)
+        content = stream.read(proxy.offset + n_bytes)
         while stream.read(_CHUNK):
             pass
     return type(image).from_bytes(content)

@@ -122,7 +122,20 @@ def read_volume_types(path: Path, series_path: Path, n_volumes: int) -> list[str
 
 
 def is_time_encoded(sidecar: Sidecar, types: Sequence[str]) -> bool:
-    """Whether a series has images that are yet to be decoded."""
+    """Whether a series has images that are yet to be decoded.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Of the series.
+    types : sequence of str
+        Volume types, from its aslcontext.
+
+    Returns
+    -------
+    bool
+        True where a matrix is stated and no volume is a difference already.
+    """
     stated = {"TimeEncodedMatrixSize", "TimeEncodedMatrix"} & set(sidecar.metadata)
     return bool(stated) and "deltam" not in types
 

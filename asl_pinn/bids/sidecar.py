@@ -32,6 +32,18 @@ class Sidecar:
 def require(sidecar: Sidecar, key: str) -> Any:
     """Value of a key that must be there.
 
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+
+    Returns
+    -------
+    object
+        The value as it stands.
+
     Raises
     ------
     InputError
@@ -47,6 +59,18 @@ def require(sidecar: Sidecar, key: str) -> Any:
 def number(sidecar: Sidecar, key: str) -> float:
     """Finite number under a key that must be there.
 
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+
+    Returns
+    -------
+    float
+        In the unit that BIDS gives the key.
+
     Raises
     ------
     InputError
@@ -60,6 +84,18 @@ def number(sidecar: Sidecar, key: str) -> float:
 
 def numbers(sidecar: Sidecar, key: str) -> NDArray[np.float64]:
     """Numbers under a key that must be there, shape (n,); a single one has n = 1.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        In the unit that BIDS gives the key.
 
     Raises
     ------
@@ -76,6 +112,20 @@ def numbers(sidecar: Sidecar, key: str) -> NDArray[np.float64]:
 def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
     """Boolean under a key; without a default the key must be there.
 
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+    default : bool or None
+        Value where the key is missing.
+
+    Returns
+    -------
+    bool
+        The value.
+
     Raises
     ------
     InputError
@@ -89,6 +139,16 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Object that a JSON file holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    dict
+        Its content.
 
     Raises
     ------

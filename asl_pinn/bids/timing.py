@@ -54,6 +54,17 @@ def check_seconds(
 ) -> None:
     """Refuse times that cannot be seconds of an ASL acquisition.
 
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+    values : ndarray, shape (n,)
+        What it holds [s].
+    zero : bool
+        Whether 0 is allowed.
+
     Raises
     ------
     InputError

@@ -10,6 +10,20 @@ from asl_pinn.errors import InputError
 def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
     """Take exactly `count` positional arguments.
 
+    Parameters
+    ----------
+    arguments : sequence of str
+        What was given.
+    usage : str
+        What to tell the user.
+    count : int
+        How many there must be.
+
+    Returns
+    -------
+    list of str
+        The arguments.
+
     Raises
     ------
     InputError
@@ -21,7 +35,13 @@ def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
 
 
 def define_execution_flags(values: flags.FlagValues) -> None:
-    """Define the flags that say how a computation is run."""
+    """Define the flags that say how a computation is run.
+
+    Parameters
+    ----------
+    values : absl FlagValues
+        Where to define them.
+    """
     flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, flag_values=values)
     flags.DEFINE_enum(
         "dtype", "float32", ["float32", "float64"], "Floating-point type.", flag_values=values
@@ -31,12 +51,24 @@ def define_execution_flags(values: flags.FlagValues) -> None:
 def require(values: flags.FlagValues, name: str) -> str:
     """Value of a flag that must be given.
 
+    Parameters
+    ----------
+    values : absl FlagValues
+        Parsed flags.
+    name : str
+        Name of the flag.
+
+    Returns
+    -------
+    str
+        Its value.
+
     Raises
     ------
     InputError
         If it is not.
     """
-    value = values[name].value
+    value: str | None = values[name].value
     if value is None:
         raise InputError(f"--{name} is missing")
     return value
@@ -44,6 +76,18 @@ def require(values: flags.FlagValues, name: str) -> str:
 
 def seconds(text: str, name: str) -> list[float]:
     """Parse a list of numbers of seconds, separated by commas.
+
+    Parameters
+    ----------
+    text : str
+        What was given.
+    name : str
+        Name of the flag.
+
+    Returns
+    -------
+    list of float
+        Times [s].
 
     Raises
     ------

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -32,8 +33,8 @@ def define_flags(values: flags.FlagValues) -> None:
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Simulate the central slice, quantify what was written, score it and draw it."""
     positional(arguments, USAGE, 0)
-    output_dir = Path(values["output_dir"].value)
-    estimators = {method: get_estimator(method) for method in values["methods"].value}
+    output_dir = Path(values.output_dir)
+    estimators = {method: get_estimator(method) for method in values.methods}
     require_writable(output_dir)
     phantom = select_slices(mni_phantom(), "central")
     protocol = time_encoded_protocol(label_durations("t1_adjusted", 7))
@@ -46,7 +47,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         description={"Phantom": "mni", "TemporalSNR": _TSNR},
     )
     (asl_run,) = bids.find_runs(simulated)
-    reading = {"t1_tissue": "map"}
+    reading: dict[str, Any] = {"t1_tissue": "map"}
     data, notes = bids.read_run(asl_run, **reading)
     maps = {}
     for method, estimator in estimators.items():

@@ -51,8 +51,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     estimate_dir, truth_dir = positional(arguments, USAGE, 2)
     scored = evaluate(Path(estimate_dir), Path(truth_dir))
     print(table(scored))
-    if values["output"].value is not None:
-        write_json(Path(values["output"].value), as_json(scored))
+    if values.output is not None:
+        write_json(Path(values.output), as_json(scored))
     return 0
 
 
@@ -94,7 +94,18 @@ def evaluate(estimate_dir: Path, truth_dir: Path) -> list[Scored]:
 
 
 def table(scored: Sequence[Scored]) -> str:
-    """Scores as lines of text, one for each map."""
+    """Scores as lines of text, one for each map.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        At least one.
+
+    Returns
+    -------
+    str
+        Columns in line, the names of the scores first.
+    """
     names = list(scored[0].scores)
     header = ["run", "method", "map", *names]
     rows = [
@@ -109,7 +120,18 @@ def table(scored: Sequence[Scored]) -> str:
 
 
 def as_json(scored: Sequence[Scored]) -> dict[str, Any]:
-    """Scores as a mapping for a JSON file."""
+    """Scores as a mapping for a JSON file.
+
+    Parameters
+    ----------
+    scored : sequence of Scored
+        What to write.
+
+    Returns
+    -------
+    dict
+        Of plain numbers, strings and lists.
+    """
     return {"Scores": [dataclasses.asdict(entry) for entry in scored]}
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from asl_pinn import bids, cohort, kinetics, provenance, runlog
 from asl_pinn.bids.sidecar import read_json
-from asl_pinn.commands.arguments import define_execution_flags, positional
+from asl_pinn.commands.arguments import define_execution_flags, positional, require
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import ESTIMATORS
 from asl_pinn.files import require_writable
@@ -47,7 +47,7 @@ _ORIGIN = {
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
-    to = {"flag_values": values}
+    to: dict[str, Any] = {"flag_values": values}
     methods = "; ".join(f"{name}: {entry.summary}" for name, entry in ESTIMATORS.items())
     flags.DEFINE_list("participant_label", [], "Participants, by commas; else all.", **to)
     flags.DEFINE_enum("method", "spatial-map", list(ESTIMATORS), f"Estimator. {methods}.", **to)
@@ -101,7 +101,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Quantify every run of the dataset, and say what became of each."""
-    n_jobs, scheduler = values["n_jobs"].value, values["scheduler"].value
+    n_jobs, scheduler = values.n_jobs, values.scheduler
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
@@ -129,13 +129,13 @@ def _jobs(arguments: Sequence[str], values: flags.FlagValues) -> list[Job]:
     if level != "participant":
         raise InputError(f"analysis level {level!r} is unknown; it must be 'participant'")
     settings = _settings(values)
-    runs = bids.find_runs(Path(bids_dir), values["participant_label"].value)
+    runs = bids.find_runs(Path(bids_dir), values.participant_label)
     return [_job(found, settings, Path(output_dir), values) for found in runs]
 
 
 def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     """Job that repeats the one that a sidecar tells of."""
-    sidecar = Path(values["from"].value)
+    sidecar = Path(require(values, "from"))
     if len(arguments) > 1:
         raise InputError("with --from, OUTPUT_DIR is the one argument; the sidecar has the rest")
     origin = read_json(sidecar)
@@ -184,46 +184,47 @@ def _set_flags(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValue
 
 
 def _settings(values: flags.FlagValues) -> Settings:
-    method, mask = values["method"].value, values["mask"].value
+    method, mask = values.method, values.mask
     return Settings(
         method,
         options_from_flags(ESTIMATORS[method].options, values),
-        values["seed"].value,
-        values["dtype"].value,
+        values.seed,
+        values.dtype,
         {
             "mask": None if mask is None else Path(mask).absolute(),
-            "t1_tissue": _t1_tissue(values["t1_tissue"].value),
-            "t1_blood": values["t1_blood"].value,
+            "t1_tissue": _t1_tissue(values.t1_tissue),
+            "t1_blood": values.t1_blood,
         },
     )
 
 
 def _job(found: bids.AslRun, settings: Settings, output_dir: Path, values: flags.FlagValues) -> Job:
-    kept = values["checkpoint_dir"].value
+    kept = values.checkpoint_dir
     return Job(
         found,
         settings,
         output_dir.absolute(),
         None if kept is None else Path(kept).absolute(),
-        values["resume"].value,
-        progress=values["n_jobs"].value == 1 and values["scheduler"].value is None,
+        values.resume,
+        progress=values.n_jobs == 1 and values.scheduler is None,
     )
 
 
-def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Iterator[Outcome]:
+def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Generator[Outcome]:
     """Outcome of each job as soon as it is there, under a bar with the time left."""
     done = cohort.each(quantify_one, jobs, n_jobs=n_jobs, scheduler=scheduler)
     hidden = None if len(jobs) > 1 else True  # None hides the bar where there is no terminal
+    counted, failed = len(jobs), 0
     bar = tqdm(
-        total=len(jobs), desc="runs", unit="run", smoothing=0.0, disable=hidden, file=sys.stderr
+        total=counted, desc="runs", unit="run", smoothing=0.0, disable=hidden, file=sys.stderr
     )
-    failed = 0
     with contextlib.closing(done), bar:
         for job, result in done:
             if isinstance(result, Exception):
                 result = Outcome(job.run.stem, State.FAILED, str(result))
             if result.state is State.COMPLETE:
-                bar.total -= 1  # says nothing about the time that the others take
+                counted -= 1
+                bar.total = counted  # says nothing about the time that the others take
             else:
                 bar.update()
             failed += result.state not in _DONE

@@ -24,7 +24,7 @@ _NAMED_SCHEDULES = ("equal", "t1_adjusted", "free_lunch")
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command."""
-    to = {"flag_values": values}
+    to: dict[str, Any] = {"flag_values": values}
     flags.DEFINE_string("output_dir", None, "Where to write the dataset.", **to)
     flags.DEFINE_enum("phantom", "mni", ["mni", "bats"], "Brain to simulate.", **to)
     flags.DEFINE_string("bats_dir", None, "Folder of the Boston ASL Template.", **to)
@@ -54,16 +54,16 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     positional(arguments, USAGE, 0)
     output_dir = Path(require(values, "output_dir"))
     phantom = _phantom(values)
-    matrix = encoding.encoding_matrix(values["matrix_size"].value, values["matrix_type"].value)
+    matrix = encoding.encoding_matrix(values.matrix_size, values.matrix_type)
     protocol = _protocol(values, matrix.shape[1])
-    tsnr, seed = values["tsnr"].value, values["seed"].value
+    tsnr, seed = values.tsnr, values.seed
     images: NDArray | None = None
     keys: dict[str, Any] | None = None
-    if values["encoded"].value:
+    if values.encoded:
         images = simulate_encoded(phantom, protocol, matrix, tsnr=tsnr, seed=seed)
         keys = {
             "TimeEncodedMatrixSize": len(matrix),
-            "TimeEncodedMatrixType": values["matrix_type"].value,
+            "TimeEncodedMatrixType": values.matrix_type,
         }
     bids.write_simulation(
         output_dir,
@@ -72,30 +72,28 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         seed=seed,
         images=images,
         encoding=keys,
-        description={"Phantom": values["phantom"].value, "TemporalSNR": tsnr},
+        description={"Phantom": values.phantom, "TemporalSNR": tsnr},
     )
     print(f"{output_dir}: {np.count_nonzero(phantom.mask)} voxels, {protocol.n_delays} delays")
     return 0
 
 
 def _phantom(values: flags.FlagValues) -> Phantom:
-    if values["phantom"].value == "mni":
-        phantom = mni_phantom(
-            resolution=values["resolution"].value, seed=values["phantom_seed"].value
-        )
+    if values.phantom == "mni":
+        phantom = mni_phantom(resolution=values.resolution, seed=values.phantom_seed)
     else:
-        folder = values["bats_dir"].value
+        folder = values.bats_dir
         if folder is None:
             raise InputError(f"--bats_dir is missing; the data are at {BATS_URL}")
         phantom, unit = bats_phantom(Path(folder))
         print(f"{folder}: transit times are in {unit}")
-    return select_slices(phantom, values["slice"].value)
+    return select_slices(phantom, values.slice)
 
 
 def _protocol(values: flags.FlagValues, n_delays: int) -> Protocol:
-    schedule = values["schedule"].value
+    schedule = values.schedule
     if schedule in _NAMED_SCHEDULES:
-        total, first = values["label_total"].value, values["first_bolus"].value
+        total, first = values.label_total, values.first_bolus
         durations = label_durations(schedule, n_delays, total, first=first)
     elif any(mark.isdigit() for mark in schedule):
         durations = np.array(seconds(schedule, "schedule"))
@@ -107,4 +105,4 @@ def _protocol(values: flags.FlagValues, n_delays: int) -> Protocol:
             f"--schedule has {len(durations)} sub-boluses; "
             f"--matrix_size={n_delays + 1} needs {n_delays}"
         )
-    return time_encoded_protocol(durations, values["final_delay"].value)
+    return time_encoded_protocol(durations, values.final_delay)

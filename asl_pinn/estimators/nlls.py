@@ -1,6 +1,6 @@
 """Voxel-wise regularised non-linear least squares, all voxels at once."""
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,10 @@ _ROUNDS = (3, 3, 4, 6, 10)
 _POLISH = 4
 
 
-class Fit(NamedTuple):
+A = TypeVar("A", NDArray, Array)
+
+
+class Fit(NamedTuple, Generic[A]):
     """End of the solves of V voxels.
 
     Attributes
@@ -50,12 +53,12 @@ class Fit(NamedTuple):
         State of the solver.
     """
 
-    x: NDArray
-    hessian: NDArray
-    squares: NDArray
-    converged: NDArray
-    stuck: NDArray
-    trust: NDArray
+    x: A
+    hessian: A
+    squares: A
+    converged: A
+    stuck: A
+    trust: A
 
 
 def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionMaps:
@@ -96,7 +99,7 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
 
 def solve_voxels(
     voxels: Voxels, starts: NDArray, noise_sd: float, data: AslData, options: NllsOptions
-) -> Fit:
+) -> Fit[NDArray]:
     """Minimise the cost of every voxel.
 
     A few steps are made for all voxels, then more for those that have not converged, so
@@ -124,7 +127,9 @@ def solve_voxels(
     constants = jax.device_put((bounds(options, dtype), noise, data.protocol, averages, options))
     size = chunk_for(int(np.count_nonzero(data.mask)), options.chunk_size)
 
-    def advance(which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool) -> Fit:
+    def advance(
+        which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool
+    ) -> Fit[NDArray]:
         chosen = voxels, x, trust
         if len(which) < len(x):
             chosen = jax.tree.map(lambda values: np.take(values, which, axis=0), chosen)
@@ -132,7 +137,7 @@ def solve_voxels(
             lambda *chunk: _solve_chunk(*chunk, *constants, steps, hold_att), chosen, size
         )
 
-    def replace(which: NDArray, new: Fit) -> None:
+    def replace(which: NDArray, new: Fit[NDArray]) -> None:
         for values, new_values in zip(found, new, strict=True):
             values[which] = new_values
 
@@ -165,7 +170,7 @@ def _solve_chunk(
     options: NllsOptions,
     max_steps: Array,
     hold_att: Array,
-) -> Fit:
+) -> Fit[Array]:
     settings = Settings(options.xtol, options.ftol, max_steps, options.loss_scale)
     held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])[:, None]
     voxels = delays_first(voxels)

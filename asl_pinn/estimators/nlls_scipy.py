@@ -137,8 +137,8 @@ def _solve_all(
     hidden = None if execution.progress else True
     bar = tqdm(rows, "nlls-scipy", len(starts), file=sys.stderr, unit="voxel", disable=hidden)
     return [
-        solve_voxel(delta_m, x, noise_sd, *constants, data.protocol, n_averages, options)
-        for delta_m, x, *constants in bar
+        solve_voxel(delta_m, x, noise_sd, m0, t1, delay, data.protocol, n_averages, options)
+        for delta_m, x, m0, t1, delay in bar
     ]
 
 

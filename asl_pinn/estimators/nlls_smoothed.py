@@ -4,6 +4,7 @@ import dataclasses
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
@@ -171,23 +172,28 @@ def _with_blur(
     noise_sd = nlls.fit(data, quick, execution).noise_sd
     voxels = gather(data, execution.dtype)
     weights = np.sqrt(data.n_averages) / noise_sd
-    values = tuple(np.asarray(volume[valid], execution.dtype) for volume in (maps.cbf, maps.att))
+    cbf, att = (jnp.asarray(volume[valid], execution.dtype) for volume in (maps.cbf, maps.att))
 
     def curves(cbf: Array, att: Array) -> Array:
         return predict(cbf, att, voxels, data.protocol).T * weights
 
-    misfit = voxels.delta_m * weights - curves(*values)
+    misfit = voxels.delta_m * weights - curves(cbf, att)
     left = 1.0 - _own_noise(data, fwhm, options.spatial_dims)
-    sds = []
-    for number, volume in enumerate((maps.cbf_sd, maps.att_sd)):
-        along = tuple(np.full_like(v, k == number) for k, v in enumerate(values))
-        _, slopes = jax.jvp(curves, values, along)
-        information = np.sum(np.square(slopes, dtype=np.float64), axis=1)
-        pull = np.sum(np.asarray(slopes * misfit, np.float64), axis=1)
+
+    def widened(sd: NDArray, along: tuple[Array, Array]) -> NDArray:
+        slopes = np.asarray(jax.jvp(curves, (cbf, att), along)[1], np.float64)
+        information = np.sum(slopes**2, axis=1)
+        pull = np.sum(slopes * np.asarray(misfit, np.float64), axis=1)
         hidden = np.sum(pull**2 - left * information) / np.sum(information**2)
-        variance = volume**2 + np.where(valid, max(hidden, 0.0), 0.0)
-        sds.append(np.sqrt(variance).astype(volume.dtype))
-    return dataclasses.replace(maps, cbf_sd=sds[0], att_sd=sds[1])
+        variance = sd**2 + np.where(valid, max(hidden, 0.0), 0.0)
+        return np.sqrt(variance).astype(sd.dtype)
+
+    one, none = jnp.ones_like(cbf), jnp.zeros_like(cbf)
+    return dataclasses.replace(
+        maps,
+        cbf_sd=widened(np.asarray(maps.cbf_sd), (one, none)),
+        att_sd=widened(np.asarray(maps.att_sd), (none, one)),
+    )
 
 
 def _own_noise(data: AslData, fwhm: float, n_axes: int) -> float:

@@ -89,7 +89,18 @@ def check(data: AslData, options: NllsOptions) -> None:
 
 
 def check_att_bounds(att_min: float, att_max: float) -> None:
-    """Raise `InputError` unless 0 < att_min < att_max [s]."""
+    """Refuse bounds unless 0 < att_min < att_max.
+
+    Parameters
+    ----------
+    att_min, att_max : float
+        Bounds of ATT [s].
+
+    Raises
+    ------
+    InputError
+        If they are out of order.
+    """
     if not 0.0 < att_min < att_max:
         raise InputError(f"ATT bounds out of order: --att_min={att_min}, --att_max={att_max}")
 
@@ -129,7 +140,19 @@ def residuals(
 
 
 def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
-    """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,)."""
+    """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,).
+
+    Parameters
+    ----------
+    options : NllsOptions
+        Bounds of CBF [mL/100g/min] and ATT [s].
+    dtype : dtype
+        Floating-point type of the result.
+
+    Returns
+    -------
+    lower, upper : ndarray, shape (2,)
+    """
     lower = np.array([0.0, options.att_min], dtype)
     return lower, np.array([options.cbf_max / CBF_UNIT, options.att_max], dtype)
 
@@ -190,7 +213,18 @@ def mean_curve(voxels: Voxels, data: AslData) -> tuple[float, float]:
 
 
 def noise_sample(values: T) -> T:
-    """Every k-th voxel of a pytree of arrays, enough to estimate the noise from."""
+    """Every k-th voxel of a pytree of arrays, enough to estimate the noise from.
+
+    Parameters
+    ----------
+    values : pytree of ndarray
+        Leaves with a leading axis of V voxels.
+
+    Returns
+    -------
+    pytree of ndarray
+        Of the same structure, with 4,096 voxels at most.
+    """
     every = -(-len(jax.tree.leaves(values)[0]) // _NOISE_SAMPLE)
     return jax.tree.map(lambda leaf: leaf[::every], values)
 
@@ -318,8 +352,8 @@ def _least_on_grid(
         return tuple(jnp.where(better, new, old) for new, old in zip(here, best, strict=True)), None
 
     nowhere = jnp.full_like(voxels.m0, jnp.inf), *[jnp.zeros_like(voxels.m0)] * 2
-    best, _ = jax.lax.scan(look, nowhere, grid)
-    return best
+    (least, cbf, att), _ = jax.lax.scan(look, nowhere, grid)
+    return least, cbf, att
 
 
 def _weigh(

@@ -2,6 +2,7 @@
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -108,7 +109,7 @@ def _load(paths: list[Path]) -> tuple[list[NDArray], NDArray]:
 def _read(path: Path) -> nib.Nifti1Image:
     """Image with its data in memory, axes closest to right, anterior, superior."""
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         data = np.asanyarray(image.dataobj, dtype=np.float32)
     except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
         reason = " ".join(str(error).split())

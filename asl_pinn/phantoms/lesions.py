@@ -74,7 +74,7 @@ def add_lesions(
         If the slice holds no grey matter, or a lesion lies over another one.
     """
     edges = np.linalg.norm(phantom.affine[:3, :3], axis=0)
-    grid = np.stack(np.indices(phantom.mask.shape), axis=-1) * edges
+    grid = np.moveaxis(np.indices(phantom.mask.shape), 0, -1) * edges
     inside, grey = (
         grid[:, :, slice_index][volume[:, :, slice_index]]
         for volume in (phantom.mask, phantom.grey_matter)

@@ -66,7 +66,7 @@ def framed(slices: NDArray, brain: NDArray) -> NDArray:
     ndarray, shape (Z, Y', X')
         Slices with NaN where the frame reaches beyond the edge.
     """
-    filled = brain.any(axis=0)
+    filled = np.any(brain, axis=0)
     spans = [np.flatnonzero(filled.any(axis=axis))[[0, -1]] for axis in (1, 0)]
     margin = math.ceil(0.08 * max(last - first + 1 for first, last in spans))
     padded = np.pad(slices, ((0, 0), (margin, margin), (margin, margin)), constant_values=np.nan)

@@ -157,7 +157,7 @@ def _draw_row(
             ax.contour(outline, levels=[0.5], colors="0.35", linewidths=0.5)
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
-    below, above = (pictures < ends[0]).any(), (pictures > ends[1]).any()
+    below, above = bool((pictures < ends[0]).any()), bool((pictures > ends[1]).any())
     axes[0].figure.colorbar(
         drawn,
         ax=list(axes),

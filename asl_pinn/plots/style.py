@@ -1,14 +1,21 @@
 """What all pictures share."""
 
 import io
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
 from asl_pinn.data import PerfusionMaps, Status
 
-STYLE = {"font.size": 9.0, "axes.titlesize": 9.0, "axes.labelsize": 9.0, "figure.dpi": 150.0}
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "figure.dpi": 150.0,
+}
 MAPS = {
     "cbf": ("CBF [mL/100g/min]", "inferno"),
     "att": ("ATT [s]", "viridis"),
@@ -18,7 +25,18 @@ MAPS = {
 
 
 def estimated(maps: PerfusionMaps) -> NDArray[np.bool_]:
-    """Voxels with an estimate, whatever its quality, shape (X, Y, Z)."""
+    """Voxels with an estimate, whatever its quality, shape (X, Y, Z).
+
+    Parameters
+    ----------
+    maps : PerfusionMaps
+        From an estimator.
+
+    Returns
+    -------
+    ndarray of bool, shape (X, Y, Z)
+        Neither outside the mask nor skipped.
+    """
     return (maps.status != Status.OUTSIDE) & (maps.status != Status.SKIPPED)
 
 
@@ -50,7 +68,18 @@ def limits(values: NDArray, low: float | None, high: float) -> tuple[float, floa
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file that depends on nothing but its content."""
+    """The figure as a PNG file that depends on nothing but its content.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure
+        What to write.
+
+    Returns
+    -------
+    bytes
+        Content of the file.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -73,7 +73,7 @@ def fit(data: AslData, options: PinnOptions, execution: Execution) -> PerfusionM
     bolus = options.bolus if uses_signal_network(options) else "per_bolus"
     setting = make_setting(data, bolus)
     checkpoints = _checkpoints(data, options, execution)
-    longest = max(len(part.index) for part in parts)
+    longest = max(len(part.place) for part in parts)
     n_groups = -(-len(parts) // options.slices_at_once)
     size = -(-len(parts) // n_groups)
     values = np.zeros((2, 2, data.valid.sum()), execution.dtype)
@@ -89,7 +89,7 @@ def fit(data: AslData, options: PinnOptions, execution: Execution) -> PerfusionM
             f"pinn {number + 1}/{n_groups}" if n_groups > 1 else "pinn",
         )
         for part, part_maps in zip(group, maps, strict=True):
-            values[..., part.index] = part_maps[..., : len(part.index)]
+            values[..., part.place] = part_maps[..., : len(part.place)]
     return _assemble(data, options, values, noise_sd)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
 from asl_pinn import kinetics
 from asl_pinn.bolus import label_duration_at
@@ -43,7 +44,7 @@ def loss(
         Resolved.
     params : Params
         With a leading axis of members.
-    key : Array
+    key : Array, shape ()
         Randomness of this step.
     step : Array of int, shape ()
         Steps done.
@@ -177,7 +178,7 @@ def _expected_slope(
     """Total derivative of Buxton's curve, or its mean over a window, shape (B, K)."""
     protocol = setting.protocol
     maps = cbf[:, None], att[:, None]
-    constants = {
+    constants: dict[str, ArrayLike] = {
         "m0": voxels.m0[:, None],
         "t1_tissue": voxels.t1_tissue[:, None],
         "t1_blood": protocol.t1_blood,

@@ -1,14 +1,15 @@
 """The networks of CBF, ATT and the signal, in physical units."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
-from asl_pinn.bolus import BolusSpline, fit_bolus, require_within_range
+from asl_pinn.bolus import BolusKind, BolusSpline, fit_bolus, require_within_range
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.pinn.options import PinnOptions, uses_signal_network
@@ -17,6 +18,7 @@ from asl_pinn.networks import Siren
 from asl_pinn.protocol import Protocol
 
 Params = dict[str, Any]
+BolusChoice = Literal["auto", "spline5", "monotone", "per_bolus"]
 
 
 @jax.tree_util.register_dataclass
@@ -44,7 +46,7 @@ class Setting:
     longest_bolus: float
 
 
-def make_setting(data: AslData, bolus: str) -> Setting:
+def make_setting(data: AslData, bolus: BolusChoice) -> Setting:
     """Collect what all scenes share.
 
     Parameters
@@ -82,7 +84,7 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
     ----------
     options : PinnOptions
         Resolved.
-    key : Array
+    key : Array, shape ()
         Randomness.
     scene : Scene
         For the number of coordinates and the type.
@@ -101,7 +103,7 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
         inputs["cbf"] += n_features
     if uses_signal_network(options):
         networks["signal"] = _signal_network(options, n_coordinates, setting)
-        inputs["signal"] = len(networks["signal"].first_omega)
+        inputs["signal"] = np.size(networks["signal"].first_omega)
     keys = jax.random.split(key, len(networks))
     return {
         name: network.init(key, jnp.zeros((1, inputs[name]), dtype))
@@ -110,7 +112,11 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
 
 
 def perfusion(
-    options: PinnOptions, params: Params, position: Array, features: Array, scene: Scene
+    options: PinnOptions,
+    params: Params,
+    position: Array | NDArray,
+    features: Array | NDArray,
+    scene: Scene,
 ) -> tuple[Array, Array]:
     """Evaluate CBF and ATT.
 
@@ -139,10 +145,12 @@ def perfusion(
     inputs = dict.fromkeys(networks, position)
     if options.separate_networks:
         inputs["cbf"] = jnp.concatenate([position, features], axis=-1)
-    outputs = [network.apply(params[name], inputs[name]) for name, network in networks.items()]
+    outputs: list[Any] = [
+        network.apply(params[name], inputs[name]) for name, network in networks.items()
+    ]
     logarithm = jnp.concatenate(outputs, axis=-1)
-    cbf = scene.cbf * jnp.exp(options.cbf_spread * logarithm[:, 0])
-    return cbf, scene.att * jnp.exp(options.att_spread * logarithm[:, 1])
+    cbf = jnp.exp(options.cbf_spread * logarithm[:, 0]) * scene.cbf
+    return cbf, jnp.exp(options.att_spread * logarithm[:, 1]) * scene.att
 
 
 def signal(
@@ -183,15 +191,20 @@ def signal(
     where = jnp.broadcast_to(position[:, None, :], (*t.shape, position.shape[-1]))
     inputs = jnp.concatenate([jnp.stack(times, axis=-1), where], axis=-1)
     network = _signal_network(options, position.shape[-1], setting)
-    output = network.apply(params["signal"], inputs)[..., 0]
+    values: Any = network.apply(params["signal"], inputs)
+    output = values[..., 0]
     return output if setting.spline is not None else output * t / setting.longest_t
 
 
-def _spline(t: np.ndarray, label_duration: np.ndarray, bolus: str) -> BolusSpline | None:
+def _spline(
+    t: np.ndarray,
+    label_duration: np.ndarray,
+    bolus: BolusChoice,
+) -> BolusSpline | None:
     if bolus == "per_bolus":
         return None
     if bolus == "auto":
-        for kind in ("spline5", "monotone"):
+        for kind in get_args(BolusKind):
             try:
                 return _spline(t, label_duration, kind)
             except InputError:

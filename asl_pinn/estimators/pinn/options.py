@@ -15,9 +15,9 @@ class PinnOptions:
         "fast",
         "Defaults of the network: 'paper' as published, 'fast' better maps for far less work.",
     )
-    steps: int | None = by_preset("Steps of the optimiser in all.", fast=800, paper=30000)
+    steps: int = by_preset("Steps of the optimiser in all.", fast=800, paper=30000)
     epochs: int = option(0, "Passes over the data; sets the number of steps where it is positive.")
-    signal_steps: int | None = by_preset(
+    signal_steps: int = by_preset(
         "First steps, in which the signal network fits the data without physics.",
         fast=0,
         paper=10000,
@@ -25,34 +25,34 @@ class PinnOptions:
     physics_ramp: int = option(
         0, "Steps after --signal_steps over which the physics gains its full weight."
     )
-    batch_size: int | None = by_preset(
+    batch_size: int = by_preset(
         "Voxels drawn at each step, with one delay each; 0 for all voxels and delays.",
         fast=0,
         paper=150,
     )
-    learning_rate: float | None = by_preset("Adam's learning rate.", fast=1e-3, paper=1e-4)
-    members: int | None = by_preset(
+    learning_rate: float = by_preset("Adam's learning rate.", fast=1e-3, paper=1e-4)
+    members: int = by_preset(
         "Networks trained side by side, whose maps are averaged.", fast=8, paper=1
     )
-    held_out: float | None = by_preset(
+    held_out: float = by_preset(
         "Share of the data that each member does not see, and by which the best step is chosen; "
         "0 to keep the last step.",
         fast=0.125,
         paper=0.0,
     )
     patience: float = option(2.0, "How many times as long as to the best step a training goes on.")
-    data_weight: float | None = by_preset(
+    data_weight: float = by_preset(
         "Weight of the squared misfit, in noise SDs, between Buxton's curve and the data.",
         fast=1.0,
         paper=0.0,
     )
-    signal_weight: float | None = by_preset(
+    signal_weight: float = by_preset(
         "Weight of the squared misfit between the signal network and the data, in units of the "
         "largest mean difference.",
         fast=0.0,
         paper=1.0,
     )
-    physics_weight: float | None = by_preset(
+    physics_weight: float = by_preset(
         "Weight of the squared misfit between the slopes of the signal network and of Buxton's "
         "curve, in the same unit per second.",
         fast=0.0,
@@ -72,25 +72,21 @@ class PinnOptions:
         "Window over which the slope of Buxton's curve is averaged, so that it changes smoothly "
         "with ATT; 0 for the derivative itself, which jumps [s].",
     )
-    separate_networks: bool | None = by_preset(
+    separate_networks: bool = by_preset(
         "Whether CBF and ATT have a network each, or share one.", fast=True, paper=False
     )
-    network_width: int | None = by_preset(
+    network_width: int = by_preset(
         "Neurons in a layer of the network(s) of CBF and ATT.", fast=64, paper=128
     )
-    network_depth: int | None = by_preset(
-        "Sine layers of the network(s) of CBF and ATT.", fast=3, paper=4
-    )
-    signal_width: int | None = by_preset(
-        "Neurons in a layer of the signal network.", fast=64, paper=256
-    )
-    signal_depth: int | None = by_preset("Sine layers of the signal network.", fast=3, paper=7)
-    guide: Literal["tissue", "none"] | None = by_preset(
+    network_depth: int = by_preset("Sine layers of the network(s) of CBF and ATT.", fast=3, paper=4)
+    signal_width: int = by_preset("Neurons in a layer of the signal network.", fast=64, paper=256)
+    signal_depth: int = by_preset("Sine layers of the signal network.", fast=3, paper=7)
+    guide: Literal["tissue", "none"] = by_preset(
         "Let CBF follow M0 and T1, as far as the data say so, or not at all.",
         fast="tissue",
         paper="none",
     )
-    cbf_omega: float | None = by_preset(
+    cbf_omega: float = by_preset(
         "Spatial frequency of the first layer for CBF, or for both maps where they share it "
         "[rad per --coordinate_mm].",
         fast=16.0,
@@ -111,19 +107,19 @@ class PinnOptions:
         10.0, "Frequency of the signal network's first layer in time [rad per half the time range]."
     )
     hidden_omega: float = option(1.0, "Frequency factor of the sine layers after the first.")
-    cbf_spread: float | None = by_preset(
+    cbf_spread: float = by_preset(
         "Logarithm of CBF for one unit of its network's output.", fast=1.0, paper=0.2
     )
-    att_spread: float | None = by_preset(
+    att_spread: float = by_preset(
         "Logarithm of ATT for one unit of its network's output.", fast=0.5, paper=0.1
     )
     coordinate_mm: float = option(120.0, "Length that a network's coordinates take as one [mm].")
     spatial_dims: int = option(2, "2 for a network for each slice, 3 for one over the volume.")
     slices_at_once: int = option(8, "Slices trained side by side; bounds memory.")
-    report_every: int | None = by_preset(
+    report_every: int = by_preset(
         "Steps between two updates of the progress bar.", fast=50, paper=200
     )
-    checkpoint_every: int | None = by_preset(
+    checkpoint_every: int = by_preset(
         "Steps between two checkpoints, where they are kept.", fast=200, paper=1000
     )
 
@@ -203,21 +199,42 @@ def compiled(options: PinnOptions) -> PinnOptions:
     """Resolved options without those that no compiled program depends on.
 
     Runs that differ in these alone share their compilation.
+
+    Parameters
+    ----------
+    options : PinnOptions
+        Resolved.
+
+    Returns
+    -------
+    PinnOptions
+        Hashable, to be static.
     """
     return dataclasses.replace(
         options,
-        steps=None,
+        steps=0,
         epochs=0,
-        patience=None,
+        patience=0.0,
         bolus="auto",
         coordinate_mm=1.0,
         spatial_dims=2,
         slices_at_once=1,
-        report_every=None,
-        checkpoint_every=None,
+        report_every=0,
+        checkpoint_every=0,
     )
 
 
 def uses_signal_network(options: PinnOptions) -> bool:
-    """Whether resolved options need the signal network at all."""
+    """Whether resolved options need the signal network at all.
+
+    Parameters
+    ----------
+    options : PinnOptions
+        Resolved.
+
+    Returns
+    -------
+    bool
+        False where both of its weights are 0.
+    """
     return options.signal_weight > 0.0 or options.physics_weight > 0.0

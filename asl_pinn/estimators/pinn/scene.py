@@ -1,7 +1,7 @@
 """The data as the networks see them: lists of voxels, one for each training."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,13 +64,13 @@ class Part(NamedTuple):
     ----------
     number : int
         Index of the slice, 0 for the volume.
-    index : ndarray of int, shape (V,)
+    place : ndarray of int, shape (V,)
         Place of its voxels in `volume[data.valid]`.
     scene : Scene
     """
 
     number: int
-    index: NDArray
+    place: NDArray
     scene: Scene
 
 
@@ -114,12 +114,25 @@ def split(
 
 
 def stack(scenes: list[Scene], length: int) -> Scene:
-    """Put scenes side by side, each padded to `length` voxels."""
+    """Put scenes side by side, each padded to `length` voxels.
+
+    Parameters
+    ----------
+    scenes : list of Scene
+        S scenes, of at most `length` voxels each.
+    length : int
+        Voxels of each after padding; the added ones weigh nothing.
+
+    Returns
+    -------
+    Scene
+        Leaves with a leading axis of S.
+    """
 
     def pad(scene: Scene) -> Scene:
         missing = length - len(scene.position)
 
-        def fill(values: NDArray, mode: str) -> NDArray:
+        def fill(values: NDArray, mode: Literal["edge", "constant"]) -> NDArray:
             return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), mode=mode)
 
         return dataclasses.replace(
@@ -166,7 +179,7 @@ def _scene(
         voxels=voxels,
         weight=np.broadcast_to(weight, shape).astype(dtype),
         fold=rng.integers(options.n_folds, size=shape, dtype=np.int32),
-        n_voxels=np.int32(len(position)),
+        n_voxels=np.asarray(len(position), np.int32),
         cbf=dtype.type(cbf),
         att=dtype.type(att),
         signal_unit=dtype.type(largest),

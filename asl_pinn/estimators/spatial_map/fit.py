@@ -102,7 +102,7 @@ def _start(
     draws = jnp.full((options.samples, len(m0)), _FIRST_SPREAD, m0.dtype)
     ones = [jnp.ones_like(roughness(scene.lattice, m0, order)) for order in orders(options)]
     precision = Pair(*(jnp.asarray(value, m0.dtype) for value in _FIRST_PRECISION))
-    noise = first_noise(noise_sd, *scene.voxels.delta_m.shape, m0.dtype)
+    noise = first_noise(noise_sd, scene.voxels.delta_m)
     strength = Strength(precision, Pair(*ones), noise)
     slope = jnp.zeros(scene.features.shape[1], m0.dtype)
     slopes = jnp.zeros((options.samples, len(slope)), m0.dtype)

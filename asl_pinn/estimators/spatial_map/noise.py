@@ -38,8 +38,22 @@ class Noise(NamedTuple):
     reliance: Array
 
 
-def first_noise(sd: float, n_voxels: int, n_delays: int, dtype: np.dtype) -> Noise:
-    """Noise that is the same everywhere [unit of delta_m]."""
+def first_noise(sd: float, delta_m: Array) -> Noise:
+    """Noise that is the same everywhere, to begin with.
+
+    Parameters
+    ----------
+    sd : float
+        Of one difference image [unit of delta_m].
+    delta_m : Array, shape (V, D)
+        Data.
+
+    Returns
+    -------
+    Noise
+    """
+    n_voxels, n_delays = delta_m.shape
+    dtype = delta_m.dtype
     return Noise(
         sd=jnp.full(n_delays, sd, dtype),
         share=jnp.asarray(_FIRST_SHARE, dtype),
@@ -49,12 +63,37 @@ def first_noise(sd: float, n_voxels: int, n_delays: int, dtype: np.dtype) -> Noi
 
 
 def precision_root(noise: Noise, n_averages: Array) -> Array:
-    """What turns misfits into noise SDs, shape (V, D) [1 / unit of delta_m]."""
+    """What turns misfits into noise SDs.
+
+    Parameters
+    ----------
+    noise : Noise
+    n_averages : Array, shape (D,)
+        Images behind each delay.
+
+    Returns
+    -------
+    Array, shape (V, D)
+        [1 / unit of delta_m]
+    """
     return jnp.sqrt(noise.reliance[:, None] * n_averages) / noise.sd
 
 
 def robust_weight(residual: Array, loss_scale: float) -> Array:
-    """Weights that make squares of soft-L1."""
+    """Weights that make squares of soft-L1.
+
+    Parameters
+    ----------
+    residual : Array, shape S
+        Misfits in noise SDs.
+    loss_scale : float
+        Misfit where the loss turns linear.
+
+    Returns
+    -------
+    Array, shape S
+        In (0, 1].
+    """
     return 1.0 / jnp.sqrt(1.0 + (residual / loss_scale) ** 2)
 
 

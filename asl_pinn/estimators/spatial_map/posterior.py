@@ -89,7 +89,7 @@ def improve(
         Now.
     draws : Fields, with a leading axis S
         Of the last round: their spread is the posterior's, and the solves start from them.
-    key : Array
+    key : Array, shape ()
         The same in every round, so that rounds differ by the strengths alone.
 
     Returns

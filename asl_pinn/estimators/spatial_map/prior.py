@@ -59,7 +59,22 @@ class Prior(NamedTuple):
 
 
 def priors_of(options: SpatialOptions, scene: Scene, strength: Strength) -> Pair:
-    """Priors of both fields, a `Pair` of `Prior`."""
+    """Priors of both fields, a `Pair` of `Prior`.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Orders of the roughness.
+    scene : Scene
+        Neighbours of the voxels.
+    strength : Strength
+        Precisions and edges.
+
+    Returns
+    -------
+    Pair of Prior
+        Of CBF and of ATT.
+    """
     weights = [p * edge for p, edge in zip(strength.precision, strength.edge, strict=True)]
     priors = [
         Prior(scene.lattice, order, w) for order, w in zip(orders(options), weights, strict=True)
@@ -68,5 +83,16 @@ def priors_of(options: SpatialOptions, scene: Scene, strength: Strength) -> Pair
 
 
 def orders(options: SpatialOptions) -> Pair:
-    """Orders of both fields' roughness, a `Pair` of int."""
+    """Orders of both fields' roughness, a `Pair` of int.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Of the method.
+
+    Returns
+    -------
+    Pair of int
+        1 or 2, of CBF and of ATT.
+    """
     return Pair(options.cbf_order, options.att_order)

@@ -111,7 +111,21 @@ def make_scene(data: AslData, options: SpatialOptions, dtype: np.dtype) -> tuple
 
 
 def perfusion(options: SpatialOptions, scene: Scene, fields: Fields) -> tuple[Array, Array]:
-    """CBF [mL/100g/min] and ATT [s] of fields, both positive, each of shape (V,)."""
+    """CBF [mL/100g/min] and ATT [s] of fields, both positive, each of shape (V,).
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Scale of CBF.
+    scene : Scene
+        V voxels, D delays.
+    fields : Fields
+        What is fitted.
+
+    Returns
+    -------
+    cbf, att : Array, shape (V,)
+    """
     if options.cbf_scale == "log":
         relative = jnp.exp(fields.cbf + scene.features @ fields.slope)
     else:
@@ -121,6 +135,21 @@ def perfusion(options: SpatialOptions, scene: Scene, fields: Fields) -> tuple[Ar
 
 
 def curves(options: SpatialOptions, scene: Scene, fields: Fields) -> Array:
-    """Difference signal of fields, shape (V, D) [unit of delta_m]."""
+    """Difference signal of fields, shape (V, D) [unit of delta_m].
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Scale of CBF.
+    scene : Scene
+        V voxels, D delays.
+    fields : Fields
+        What is fitted.
+
+    Returns
+    -------
+    Array, shape (V, D)
+        In the unit of the voxels' M0.
+    """
     cbf, att = perfusion(options, scene, fields)
     return jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, scene.voxels, scene.protocol)

@@ -187,10 +187,10 @@ def _m0scan(layout: "BIDSLayout", image: "BIDSFile") -> "BIDSFile | None":
 
 
 def _is_intended_for(metadata: dict[str, Any], path: Path) -> bool:
-    intended = metadata.get("IntendedFor", [])
-    targets = [intended] if isinstance(intended, str) else intended
-    return any(f"/{path.as_posix()}".endswith(f"/{_plain_target(target)}") for target in targets)
-
-
-def _plain_target(target: str) -> str:
-    return str(target).removeprefix("bids::").removeprefix("/")
+    intended = metadata.get("IntendedFor")
+    targets = intended if isinstance(intended, list) else [intended]
+    return any(
+        f"/{path.as_posix()}".endswith(f"/{target.removeprefix('bids::').removeprefix('/')}")
+        for target in targets
+        if isinstance(target, str)
+    )

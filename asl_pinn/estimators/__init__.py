@@ -6,7 +6,15 @@ from typing import Any
 
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.errors import InputError
-from asl_pinn.estimators import nlls, nlls_scipy, nlls_smoothed, pinn, spatial_map, voxelwise
+from asl_pinn.estimators import (
+    fixed_att,
+    nlls,
+    nlls_scipy,
+    nlls_smoothed,
+    pinn,
+    spatial_map,
+    voxelwise,
+)
 from asl_pinn.execution import Execution
 
 Fit = Callable[[AslData, Any, Execution], PerfusionMaps]
@@ -41,6 +49,9 @@ ESTIMATORS: dict[str, Estimator] = {
     ),
     "pinn": Estimator(pinn.fit, pinn.PinnOptions, "physics-informed coordinate networks"),
     "nlls-scipy": Estimator(nlls_scipy.fit, voxelwise.NllsOptions, "`nlls` by SciPy, slowly"),
+    "fixed-att": Estimator(
+        fixed_att.fit, fixed_att.FixedAttOptions, "CBF alone, ATT held, for single-delay data"
+    ),
 }
 
 

@@ -21,7 +21,11 @@ def single_delay(att: float = 1.2, **changes) -> AslData:
     protocol = Protocol(np.array([1.8]), np.array([1.8]))
     readout_delay = np.zeros(CBF.shape, np.float32) + np.array([0.0, 0.04], np.float32)
     delta_m = kinetics.delta_m(
-        CBF[..., None], att, protocol.t + readout_delay[..., None], protocol.label_duration, m0=100.0
+        CBF[..., None],
+        att,
+        protocol.t + readout_delay[..., None],
+        protocol.label_duration,
+        m0=100.0,
     )
     data = AslData(
         delta_m=np.asarray(delta_m),
@@ -82,5 +86,5 @@ def test_options_out_of_range(options, fault):
 @pytest.mark.parametrize("method", [name for name in ESTIMATORS if name != "fixed-att"])
 def test_other_methods_refuse_one_delay_and_name_this_one(method):
     estimator = get_estimator(method)
-    with pytest.raises(InputError, match="1 delay.*--method=fixed-att"):
+    with pytest.raises(InputError, match=r"1 delay.*--method=fixed-att"):
         estimator.fit(single_delay(), estimator.options(), Execution())

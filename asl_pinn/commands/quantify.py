@@ -9,16 +9,18 @@ from typing import Any, Literal
 import numpy as np
 from absl import flags
 
-from asl_pinn import bids, kinetics, plots, provenance
+from asl_pinn import bids, kinetics, provenance
 from asl_pinn.commands.arguments import define_execution_flags, execution, positional
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import ESTIMATORS, get_estimator
 from asl_pinn.execution import Execution
-from asl_pinn.files import require_writable
+from asl_pinn.files import require_writable, write_bytes
+from asl_pinn.group import group_page, read_group
 from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
-from asl_pinn.report import html_report
+from asl_pinn.report import html_report, report_figures
+from asl_pinn.tissue import find_tissues
 
 USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spatial-map] ..."
 
@@ -76,6 +78,9 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
             shutil.rmtree(checkpoints, ignore_errors=True)
     if kept is None and all_checkpoints.is_dir() and not any(all_checkpoints.iterdir()):
         all_checkpoints.rmdir()
+    label = bids.desc_label(method)
+    overview = group_page(read_group(Path(output_dir), label), method)
+    write_bytes(Path(output_dir) / f"group_desc-{label}_report.html", overview.encode())
     return 0
 
 
@@ -116,26 +121,29 @@ def quantify(
     InputError
         If the data cannot be fitted, or the output not be written.
     """
-    maps = get_estimator(method).fit(data, options, circumstances)
+    estimator = get_estimator(method)
+    maps = estimator.fit(data, options, circumstances)
     origin = provenance.describe(options, circumstances, notes.sources)
     title = f"{asl_run.stem}, {method}"
-    picture = plots.map_figure(maps, data.mask, data.affine, title)
-    figures = {
-        "Maps; the line is the outline of the mask.": picture,
-        "Distribution over the fitted voxels.": plots.histogram_figure(maps),
-        "Data and fitted model in some voxels.": plots.fit_figure(data, maps),
-    }
+    tissues = find_tissues(data, bids.read_grey_matter(asl_run, data))
+    figures = report_figures(data, maps, tissues, title)
     report = html_report(
         data,
         maps,
         title=asl_run.stem,
         method=method,
+        description=estimator.description,
+        references=estimator.references,
+        tissues=tissues,
         figures=figures,
         provenance=origin,
         notes=notes.messages,
     )
     label = bids.desc_label(method)
-    extra = {f"_desc-{label}_maps.png": picture, f"_desc-{label}_report.html": report.encode()}
+    extra = {
+        f"_desc-{label}_maps.png": figures["maps"],
+        f"_desc-{label}_report.html": report.encode(),
+    }
     bids.write_maps(output_dir, asl_run, maps, data.affine, method, origin, extra)
     return maps
 

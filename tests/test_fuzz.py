@@ -167,7 +167,7 @@ def drop_key(key: str) -> Callable[[Path], None]:
 
 POSITIONS = st.floats(0.0, 1.0)
 NUMBERS = st.one_of(
-    st.sampled_from([0, -1, 1, 0.5, 1800, 1e12, 1e300, 2**70, 10**400, float("nan"), float("inf")]),
+    st.sampled_from([0, -1, 1, 0.5, 1800, 1e12, 1e300, 2**70, float("nan"), float("inf")]),
     st.integers(-5, 40),
     st.floats(-4.0, 4.0),
 )
@@ -176,7 +176,7 @@ WORDS = st.sampled_from(
     + ["../../../etc/passwd", "bids::../../secret.nii.gz", "/dev/zero", "__import__('os')", ""]
 )
 JUNK = st.recursive(
-    st.one_of(st.none(), st.booleans(), NUMBERS, WORDS, st.text(max_size=5)),
+    st.one_of(st.none(), st.booleans(), NUMBERS, st.just(10**400), WORDS, st.text(max_size=5)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=7), st.dictionaries(st.text(max_size=3), inner, max_size=2)
     ),

@@ -81,6 +81,8 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
         with quiet, imageglobals.ErrorLevel(_REFUSED_FAULT), np.errstate(all="ignore"):
             image = _read(path, ndim)
             values = np.asarray(image.dataobj, dtype=np.float32)
+    except InputError:
+        raise
     except MemoryError:
         raise InputError(f"{path}: does not fit into memory; crop or split the series") from None
     except _UNREADABLE as error:

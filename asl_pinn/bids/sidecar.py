@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
 
-MAX_TEXT = 2**24
-"""Most bytes of a JSON or TSV file."""
-
+_MAX_TEXT = 2**24
 _BRIEF = 60
 _LARGEST_WHOLE = 2**53
 
@@ -93,6 +91,20 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
     return value
 
 
+def refuse_large_text(path: Path) -> None:
+    """Refuse a JSON or TSV file of more than 16 MiB before it is read.
+
+    Raises
+    ------
+    InputError
+        If it is larger.
+    OSError
+        If it is not there.
+    """
+    if path.stat().st_size > _MAX_TEXT:
+        raise InputError(f"{path}: is larger than {_MAX_TEXT} bytes; that is no sidecar or table")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Object that a JSON file holds.
 
@@ -102,9 +114,10 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or holds something else.
     """
     try:
-        if path.stat().st_size > MAX_TEXT:
-            raise InputError(f"{path}: is larger than {MAX_TEXT} bytes; that is no sidecar")
+        refuse_large_text(path)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); repair the file") from None
     if not isinstance(content, dict):

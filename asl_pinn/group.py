@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from asl_pinn import html
+from asl_pinn.bids import desc_label
 from asl_pinn.bids.images import load_image
 from asl_pinn.data import Status
+from asl_pinn.files import write_bytes
 from asl_pinn.plots.axial import axial_view, framed
 from asl_pinn.plots.style import COLOURS, MAPS, STYLE, png
 
@@ -55,6 +57,31 @@ class GroupMember:
     fitted: float
     slices: dict[str, NDArray]
     aspect: float
+
+
+def write_group_page(output_dir: Path, method: str) -> Path:
+    """Write the page about all results of a method in a folder of derivatives.
+
+    Parameters
+    ----------
+    output_dir : Path
+    method : str
+        Name of the estimator.
+
+    Returns
+    -------
+    Path
+        The page, `group_desc-<method>_report.html`.
+
+    Raises
+    ------
+    InputError
+        If a map is unreadable or the page cannot be written.
+    """
+    label = desc_label(method)
+    path = output_dir / f"group_desc-{label}_report.html"
+    write_bytes(path, group_page(read_group(output_dir, label), method).encode())
+    return path
 
 
 def read_group(output_dir: Path, label: str) -> list[GroupMember]:

@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 
 from asl_pinn import html, plots
+from asl_pinn.bids import AslRun, desc_label, read_grey_matter
 from asl_pinn.data import AslData, PerfusionMaps, Status
+from asl_pinn.estimators import get_estimator
 from asl_pinn.methods import methods_text, software_citation
 from asl_pinn.residuals import predicted
-from asl_pinn.tissue import Tissues
+from asl_pinn.tissue import Tissues, find_tissues
 
 _STATUS = {
     Status.FITTED: ("fitted within the bounds", ""),
@@ -29,6 +31,53 @@ _STATUS = {
 }
 _POOR_FIT = 3.0
 _MAPS = (("cbf", "CBF", "mL/100g/min", 1), ("att", "ATT", "s", 2))
+
+
+def report_files(
+    run: AslRun,
+    data: AslData,
+    maps: PerfusionMaps,
+    method: str,
+    provenance: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, bytes]:
+    """Make the picture and the page of a result.
+
+    Parameters
+    ----------
+    run : AslRun
+        What was quantified; its derivatives may tell grey matter.
+    data : AslData
+        Read from it.
+    maps : PerfusionMaps
+        The result.
+    method : str
+        Name of the estimator.
+    provenance, notes
+        As for `html_report`.
+
+    Returns
+    -------
+    dict of str to bytes
+        Contents by what follows the run's name: '_desc-nlls_maps.png', '_desc-nlls_report.html'.
+    """
+    estimator = get_estimator(method)
+    tissues = find_tissues(data, read_grey_matter(run, data))
+    figures = report_figures(data, maps, tissues, f"{run.stem}, {method}")
+    page = html_report(
+        data,
+        maps,
+        title=run.stem,
+        method=method,
+        description=estimator.description,
+        references=estimator.references,
+        tissues=tissues,
+        figures=figures,
+        provenance=provenance,
+        notes=notes,
+    )
+    base = f"_desc-{desc_label(method)}"
+    return {f"{base}_maps.png": figures["maps"], f"{base}_report.html": page.encode()}
 
 
 def report_figures(

@@ -59,5 +59,7 @@ def test_grey_matter_of_the_derivatives(tmp_path, name):
     folder = root / "derivatives" / "anatomy" / "sub-01" / "perf"
     save_nifti(folder / f"sub-01_space-MNI_{name}.nii.gz", share.astype(np.float32))
     assert read_grey_matter(run, data) is None
+    save_nifti(folder / f"sub-01_{name}.nii.gz", np.ones((2, 2, 2), np.float32))
+    assert read_grey_matter(run, data) is None
     save_nifti(folder / f"sub-01_{name}.nii.gz", share.astype(np.float32))
     np.testing.assert_array_equal(read_grey_matter(run, data), share > 0.5)

@@ -86,7 +86,7 @@ def read_grey_matter(run: AslRun, data: AslData) -> NDArray[np.bool_] | None:
 
     Looked at are `*_label-GM_probseg`, whose voxels above one half count, `*_label-GM_mask` and
     `*_desc-greymatter_mask` in `derivatives/*/<folder of the run>`, with entities that do not
-    contradict the run's.
+    contradict the run's. Images that are unreadable or on another grid are passed over.
 
     Parameters
     ----------
@@ -98,19 +98,17 @@ def read_grey_matter(run: AslRun, data: AslData) -> NDArray[np.bool_] | None:
     -------
     ndarray of bool, shape (X, Y, Z), or None
         None where there is no such image, or it has no such voxel in the mask.
-
-    Raises
-    ------
-    InputError
-        If the image is unreadable or on another grid.
     """
     for pattern in ("label-GM_probseg", "label-GM_mask", "desc-greymatter_mask"):
         for folder in sorted(run.bids_dir.glob(f"derivatives/*/{run.folder.as_posix()}")):
             for path in sorted(folder.glob(f"*_{pattern}.nii*")):
                 if not _matches(run, path):
                     continue
-                image = load_image(path)
-                check_same_grid(image, Image(run.path, data.m0, data.affine))
+                try:
+                    image = load_image(path)
+                    check_same_grid(image, Image(run.path, data.m0, data.affine))
+                except InputError:
+                    continue  # it serves the report alone, for which no fit is given up
                 grey_matter = image.values > 0.5
                 if (grey_matter & data.valid).any():
                     return grey_matter

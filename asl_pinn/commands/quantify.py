@@ -15,12 +15,11 @@ from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import ESTIMATORS, get_estimator
 from asl_pinn.execution import Execution
-from asl_pinn.files import require_writable, write_bytes
-from asl_pinn.group import group_page, read_group
+from asl_pinn.files import require_writable
+from asl_pinn.group import write_group_page
 from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
-from asl_pinn.report import html_report, report_figures
-from asl_pinn.tissue import find_tissues
+from asl_pinn.report import report_files
 
 USAGE = "BIDS_DIR OUTPUT_DIR participant [--participant_label=01] [--method=spatial-map] ..."
 
@@ -78,9 +77,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
             shutil.rmtree(checkpoints, ignore_errors=True)
     if kept is None and all_checkpoints.is_dir() and not any(all_checkpoints.iterdir()):
         all_checkpoints.rmdir()
-    label = bids.desc_label(method)
-    overview = group_page(read_group(Path(output_dir), label), method)
-    write_bytes(Path(output_dir) / f"group_desc-{label}_report.html", overview.encode())
+    write_group_page(Path(output_dir), method)
     return 0
 
 
@@ -121,29 +118,9 @@ def quantify(
     InputError
         If the data cannot be fitted, or the output not be written.
     """
-    estimator = get_estimator(method)
-    maps = estimator.fit(data, options, circumstances)
+    maps = get_estimator(method).fit(data, options, circumstances)
     origin = provenance.describe(options, circumstances, notes.sources)
-    title = f"{asl_run.stem}, {method}"
-    tissues = find_tissues(data, bids.read_grey_matter(asl_run, data))
-    figures = report_figures(data, maps, tissues, title)
-    report = html_report(
-        data,
-        maps,
-        title=asl_run.stem,
-        method=method,
-        description=estimator.description,
-        references=estimator.references,
-        tissues=tissues,
-        figures=figures,
-        provenance=origin,
-        notes=notes.messages,
-    )
-    label = bids.desc_label(method)
-    extra = {
-        f"_desc-{label}_maps.png": figures["maps"],
-        f"_desc-{label}_report.html": report.encode(),
-    }
+    extra = report_files(asl_run, data, maps, method, origin, notes.messages)
     bids.write_maps(output_dir, asl_run, maps, data.affine, method, origin, extra)
     return maps
 

@@ -391,6 +391,12 @@ def break_codes(path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(raw)))
 
 
+def turn_voxels(path: Path) -> None:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:84] = np.array(-3.0, "<f4").tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
 def make_complex(path: Path) -> None:
     save_nifti(path, np.ones(SHAPE, np.complex64))
 
@@ -444,9 +450,10 @@ def make_singular(path: Path) -> None:
         refused("Voxels that begin far behind the header", begin_late, "begin at byte"),
         refused("Voxels of impossible size", make_huge_voxels, "voxels of"),
         refused("Header codes that must be guessed", break_codes, "unreadable"),
+        refused("Voxels of negative size", turn_voxels, "pixdim[1,2,3] should be positive"),
     ],
 )
-def test_unreadable_image(tmp_path, spoil, fault):
+def test_unreadable_image(tmp_path, spoil, fault, capsys):
     """Refused by a line, and before memory is taken for what a header claims."""
     path = tmp_path / "series.nii.gz"
     save_nifti(path, DELTA_M)
@@ -461,6 +468,7 @@ def test_unreadable_image(tmp_path, spoil, fault):
     assert "\n" not in message
     assert fault in message
     assert peak < 2**23
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("target", [ASL, M0SCAN, MASKFILE])

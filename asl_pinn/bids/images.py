@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import logging
 import math
 import zlib
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ _MAX_SURPLUS = 2**20
 _VOXEL_EDGES = (0.05, 200.0)
 _GRID_TOLERANCE = 1e-3
 _REFUSED_FAULT = 30  # of nibabel's levels: from here on it would guess what was meant
+_SILENT = logging.Logger("nibabel", logging.CRITICAL + 1)
 _UNREADABLE = (
     ImageFileError,
     HeaderDataError,
@@ -76,9 +77,8 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
-    quiet = imageglobals.LoggingOutputSuppressor()
     try:
-        with quiet, imageglobals.ErrorLevel(_REFUSED_FAULT), np.errstate(all="ignore"):
+        with np.errstate(all="ignore"):
             image = _read(path, ndim)
             values = np.asarray(image.dataobj, dtype=np.float32)
     except InputError:
@@ -123,7 +123,8 @@ def _read(path: Path, ndim: Sequence[int]) -> nib.Nifti1Image:
         kind = next((k for k in kinds if k.header_class.may_contain_header(head)), None)
         if kind is None:
             raise InputError(f"{path}: not a NIfTI image; convert it to .nii.gz")
-        header = kind.header_class(head[: kind.header_class.sizeof_hdr])
+        header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
+        header.check_fix(logger=_SILENT, error_level=_REFUSED_FAULT)
         claimed = _claimed_bytes(path, header, ndim)
         content = head + stream.read(claimed - len(head)) if claimed > len(head) else head
         if len(content) < claimed:

@@ -11,6 +11,8 @@ from asl_pinn.errors import InputError
 
 MatrixOrder = Literal["hadamard", "walsh"]
 
+_LARGEST = 1024
+
 
 def encoding_matrix(size: int, order: MatrixOrder = "hadamard") -> NDArray[np.float64]:
     """Matrix of control (+1) and label (-1) states, one row per image.
@@ -44,9 +46,11 @@ def encoding_matrix(size: int, order: MatrixOrder = "hadamard") -> NDArray[np.fl
            [-1., -1.,  1.]])
     """
     if order not in ("hadamard", "walsh"):
-        raise InputError(f"unknown matrix order {order!r}; choose hadamard or walsh")
+        raise InputError(f"unknown matrix order {str(order)[:40]!r}; choose hadamard or walsh")
     if size < 4:
         raise InputError(f"encoding matrix size {size} is too small; the smallest is 4")
+    if size > _LARGEST:
+        raise InputError(f"encoding matrix size {size} is too large; the largest is {_LARGEST}")
     full = _hadamard(size)
     columns = (full * full[:, :1])[:, 1:] * np.sign(full[0, 1:] * full[0, 0])
     if order == "walsh":
@@ -83,7 +87,7 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     """
     try:
         checked = np.asarray(matrix, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError("encoding matrix is not a rectangular table of numbers") from None
     if checked.ndim != 2 or checked.shape[0] != checked.shape[1] + 1:
         raise InputError(f"encoding matrix must have shape N x (N-1), not {checked.shape}")

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from asl_pinn import bids, plots, provenance
+from asl_pinn import bids, provenance
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import get_estimator
 from asl_pinn.execution import Execution
-from asl_pinn.report import html_report
+from asl_pinn.report import report_files
 from asl_pinn.settings import Settings
 
 
@@ -179,23 +179,7 @@ def quantify(
     started = time.perf_counter()
     maps = get_estimator(method).fit(data, settings.options, circumstances)
     wall_time = round(time.perf_counter() - started, 3)
-    picture = plots.map_figure(maps, data.mask, data.affine, f"{run.stem}, {method}")
-    figures = {
-        "Maps; the line is the outline of the mask.": picture,
-        "Distribution over the fitted voxels.": plots.histogram_figure(maps),
-        "Data and fitted model in some voxels.": plots.fit_figure(data, maps),
-    }
-    report = html_report(
-        data,
-        maps,
-        title=run.stem,
-        method=method,
-        figures=figures,
-        provenance=origin,
-        notes=notes.messages,
-    )
-    label = bids.desc_label(method)
-    extra = {f"_desc-{label}_maps.png": picture, f"_desc-{label}_report.html": report.encode()}
+    extra = report_files(run, data, maps, method, origin, notes.messages)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**origin, "WallTime": wall_time}
     bids.write_maps(output_dir, run, maps, data.affine, method, stated, extra)

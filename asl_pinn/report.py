@@ -1,34 +1,119 @@
-"""One self-contained HTML page about one result."""
+"""The page about one result: one participant, one method."""
 
-import base64
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asl_pinn import html, plots
+from asl_pinn.bids import AslRun, desc_label, read_grey_matter
 from asl_pinn.data import AslData, PerfusionMaps, Status
+from asl_pinn.estimators import get_estimator
+from asl_pinn.methods import methods_text, software_citation
+from asl_pinn.residuals import predicted
+from asl_pinn.tissue import Tissues, find_tissues
 
-_CSS = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 62rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; margin: .5rem 0; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid #ccc; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-td.number, th.number { text-align: right; }
-figure { margin: 1rem 0; break-inside: avoid; } img { max-width: 100%; }
-figcaption { color: #555; font-size: .9rem; }
-@media print { body { font-size: 10pt; margin: 0; max-width: none; } tr { break-inside: avoid; } }
-"""
 _STATUS = {
-    Status.FITTED: "fitted within the bounds",
-    Status.ON_BOUND: "ended on a bound",
-    Status.NOT_CONVERGED: "did not converge",
-    Status.SKIPPED: "skipped: NaN or infinite data, M0 not positive, or T1 below 0.1 s",
+    Status.FITTED: ("fitted within the bounds", ""),
+    Status.ON_BOUND: (
+        "ended on a bound",
+        "CBF or ATT is no estimate but the limit of its range: no perfusion, a vessel, an M0 that "
+        "is too small, or too much noise. Left out of the medians here.",
+    ),
+    Status.NOT_CONVERGED: (
+        "did not converge",
+        "The solver ran out of steps; do not trust the value. Left out of the medians here.",
+    ),
+    Status.SKIPPED: (
+        "skipped",
+        "NaN or infinite data, M0 not positive, or T1 below 0.1 s; 0 in all maps.",
+    ),
 }
+_POOR_FIT = 3.0
+_MAPS = (("cbf", "CBF", "mL/100g/min", 1), ("att", "ATT", "s", 2))
+
+
+def report_files(
+    run: AslRun,
+    data: AslData,
+    maps: PerfusionMaps,
+    method: str,
+    provenance: Mapping[str, Any],
+    notes: Sequence[str],
+) -> dict[str, bytes]:
+    """Make the picture and the page of a result.
+
+    Parameters
+    ----------
+    run : AslRun
+        What was quantified; its derivatives may tell grey matter.
+    data : AslData
+        Read from it.
+    maps : PerfusionMaps
+        The result.
+    method : str
+        Name of the estimator.
+    provenance, notes
+        As for `html_report`.
+
+    Returns
+    -------
+    dict of str to bytes
+        Contents by what follows the run's name: '_desc-nlls_maps.png', '_desc-nlls_report.html'.
+    """
+    estimator = get_estimator(method)
+    tissues = find_tissues(data, read_grey_matter(run, data))
+    figures = report_figures(data, maps, tissues, f"{run.stem}, {method}")
+    page = html_report(
+        data,
+        maps,
+        title=run.stem,
+        method=method,
+        description=estimator.description,
+        references=estimator.references,
+        tissues=tissues,
+        figures=figures,
+        provenance=provenance,
+        notes=notes,
+    )
+    base = f"_desc-{desc_label(method)}"
+    return {f"{base}_maps.png": figures["maps"], f"{base}_report.html": page.encode()}
+
+
+def report_figures(
+    data: AslData, maps: PerfusionMaps, tissues: Tissues, title: str
+) -> dict[str, bytes]:
+    """Draw the pictures of a report.
+
+    Parameters
+    ----------
+    data : AslData
+        What was quantified.
+    maps : PerfusionMaps
+        The result.
+    tissues : Tissues
+        By which to summarise.
+    title : str
+        Heading of the maps.
+
+    Returns
+    -------
+    dict of str to bytes
+        PNG files: 'maps', 'uncertainty' where there are standard deviations, 'status',
+        'histograms', 'fit' and 'residuals'.
+    """
+    images = predicted(data, maps)
+    place = (data.mask, data.affine)
+    figures = {"maps": plots.map_figure(maps, *place, title, ("cbf", "att"))}
+    if maps.cbf_sd is not None:
+        spread = plots.map_figure(maps, *place, "Standard deviations", ("cbf_sd", "att_sd"))
+        figures["uncertainty"] = spread
+    return figures | {
+        "status": plots.status_figure(maps, *place),
+        "histograms": plots.histogram_figure(maps, tissues),
+        "fit": plots.fit_figure(data, maps, images),
+        "residuals": plots.residual_figure(data, maps, images, tissues),
+    }
 
 
 def html_report(
@@ -37,12 +122,14 @@ def html_report(
     *,
     title: str,
     method: str,
+    description: str,
+    references: Sequence[str],
+    tissues: Tissues,
     figures: Mapping[str, bytes],
     provenance: Mapping[str, Any],
     notes: Sequence[str],
-    grey_matter: NDArray[np.bool_] | None = None,
 ) -> str:
-    """Describe a result for people: numbers, pictures, acquisition and provenance.
+    """Describe a result for people: numbers, pictures, acquisition, provenance, methods.
 
     Parameters
     ----------
@@ -54,14 +141,17 @@ def html_report(
         Heading of the page, such as the participant.
     method : str
         Name of the estimator.
+    description, references
+        Of the estimator, as `asl_pinn.methods.methods_text` takes them.
+    tissues : Tissues
+        By which to summarise.
     figures : mapping of str to bytes
-        PNG files by their captions, in the order to show them.
+        From `report_figures`.
     provenance : mapping of str to Any
-        Options, version, seed and sources; what is not text is written as JSON.
+        'Options' of the estimator, versions, seed and sources; a table for each mapping in it,
+        and one for what is left.
     notes : sequence of str
         What a reader should know about the data or the result, one sentence each.
-    grey_matter : ndarray of bool, shape (X, Y, Z), optional
-        Voxels to summarise beside all fitted ones.
 
     Returns
     -------
@@ -69,59 +159,108 @@ def html_report(
         An HTML5 page without scripts or external resources; every text is escaped. Medians
         and quartiles are over the voxels that were fitted within the bounds.
     """
-    regions = {"all voxels": np.ones_like(data.mask, dtype=bool)}
-    if grey_matter is not None:
-        regions["grey matter"] = grey_matter
-    sections = [
-        ("Perfusion", _perfusion(maps, regions)),
-        ("Voxels", _voxels(data, maps)),
-        ("Notes", "<ul>" + "".join(f"<li>{escape(n)}</li>" for n in notes) + "</ul>"),
-        ("Pictures", "".join(_figure(png, caption) for caption, png in figures.items())),
-        ("Acquisition", _acquisition(data)),
-        ("Options and provenance", _table(["name", "value"], _texts(provenance))),
-    ]
-    absent = {"Notes": not notes, "Pictures": not figures, "Options and provenance": not provenance}
-    body = "\n".join(
-        f"<section><h2>{name}</h2>{content}</section>"
-        for name, content in sections
-        if not absent.get(name)
+
+    def show(name: str, caption: str) -> str:
+        return html.figure(figures[name], caption) if name in figures else ""
+
+    paragraph, works = methods_text(
+        data, maps, method, description, references, provenance.get("Options", {})
     )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}: {escape(method)}</title>\n<style>{_CSS}</style></head>\n"
-        f"<body>\n<h1>{escape(title)}</h1>\n<p>CBF and ATT from time-encoded pCASL, "
-        f"method <b>{escape(method)}</b>.</p>\n{body}\n</body>\n</html>\n"
+    return html.page(
+        f"{title}: {method}",
+        [
+            f"<h1>{html.plain(title)}</h1>",
+            html.paragraph(f"CBF and ATT from multi-delay pCASL, method {method}."),
+            html.section("Notes", html.bullets(notes)),
+            html.section(
+                "Perfusion",
+                _perfusion(maps, tissues),
+                html.paragraph(tissues.origin, "aside"),
+                show("maps", "Maps; the line is the outline of the mask."),
+                show("histograms", "Distribution over the voxels fitted within the bounds."),
+            ),
+            html.section("Uncertainty", _uncertainty(maps, tissues), show("uncertainty", _SD)),
+            html.section(
+                "Flagged voxels",
+                _voxels(data, maps),
+                show("status", "What became of each voxel of the mask."),
+            ),
+            html.section("Fit", show("fit", _FIT), show("residuals", _RESIDUALS)),
+            html.section("Acquisition", _acquisition(data)),
+            html.section("Methods", html.paragraph(paragraph, "paste"), html.bullets(works, "ol")),
+            html.section("Citation", html.paragraph(software_citation(), "paste")),
+            html.section("Options and provenance", *_provenance(provenance)),
+        ],
     )
 
 
-def _perfusion(maps: PerfusionMaps, regions: Mapping[str, NDArray[np.bool_]]) -> str:
+_SD = "Standard deviations of both maps."
+_FIT = (
+    "Top: when each bolus was labelled. Below: data and model in voxels from low to high CBF, each "
+    "difference where its bolus began; a bolus that began left of the dotted line, the transit "
+    "time, has begun to arrive. Error bars are one standard deviation of the noise."
+)
+_RESIDUALS = (
+    "Measured less fitted, in the slice with most brain, volume by volume; below, medians and "
+    "quartiles. What has a shape is not noise: motion, vessels, or a model that does not hold."
+)
+
+
+def _perfusion(maps: PerfusionMaps, tissues: Tissues) -> str:
     """Table of medians and quartiles over the voxels fitted within the bounds."""
+    regions = {"all voxels": np.ones(maps.cbf.shape, dtype=bool), **tissues.regions}
     rows = []
     for region, where in regions.items():
         chosen = where & (maps.status == Status.FITTED)
-        for name, volume, unit, digits in (
-            ("CBF", maps.cbf, "mL/100g/min", 1),
-            ("ATT", maps.att, "s", 2),
-        ):
+        for name, symbol, unit, digits in _MAPS:
             numbers = ["n/a"] * 2
             if chosen.any():
-                first, median, third = np.percentile(volume[chosen], [25.0, 50.0, 75.0])
+                first, median, third = np.percentile(
+                    getattr(maps, name)[chosen], [25.0, 50.0, 75.0]
+                )
                 numbers = [f"{median:.{digits}f}", f"{first:.{digits}f} to {third:.{digits}f}"]
-            rows.append([region, f"{name} [{unit}]", *numbers, str(chosen.sum())])
-    return _table(["region", "map", "median", "quartiles", "voxels"], rows, n_text=2)
+            rows.append([region, f"{symbol} [{unit}]", *numbers, str(chosen.sum())])
+    return html.table(["region", "map", "median", "quartiles", "voxels"], rows)
+
+
+def _uncertainty(maps: PerfusionMaps, tissues: Tissues) -> str:
+    """Table of the median standard deviations, or why there are none."""
+    if maps.cbf_sd is None:
+        return html.paragraph("This method gives no standard deviations.")
+    rows = []
+    for region, where in tissues.regions.items():
+        chosen = where & (maps.status == Status.FITTED)
+        for name, symbol, unit, digits in _MAPS:
+            sd = getattr(maps, f"{name}_sd")[chosen]
+            share = 100.0 * sd / np.maximum(getattr(maps, name)[chosen], 1e-6)
+            numbers = ["n/a"] * 2
+            if sd.size:
+                numbers = [f"{np.median(sd):.{digits}f}", f"{np.median(share):.0f}"]
+            rows.append([region, f"{symbol} [{unit}]", *numbers])
+    note = "They tell of noise, as far as the model holds; not of a wrong M0, T1 or efficiency."
+    header = ["region", "map", "median SD", "median SD [% of the value]"]
+    return html.table(header, rows) + html.paragraph(note, "aside")
 
 
 def _voxels(data: AslData, maps: PerfusionMaps) -> str:
-    """Table of what became of the voxels of the mask."""
+    """Table of what became of the voxels of the mask, and why."""
     total = int(np.count_nonzero(data.mask))
-    counts = {meaning: int((maps.status == status).sum()) for status, meaning in _STATUS.items()}
     rows = [
-        [meaning, str(count), f"{100.0 * count / max(total, 1):.1f}"]
-        for meaning, count in counts.items()
+        (meaning, reason, int((maps.status == status).sum()))
+        for status, (meaning, reason) in _STATUS.items()
     ]
-    return _table(
-        ["outcome", "voxels", "% of the mask"], rows + [["mask", str(total), "100.0"]], n_text=1
+    rows.append(("all of the mask", "", total))
+    if maps.noise_sd is not None:
+        misfit = (data.delta_m - predicted(data, maps)) * np.sqrt(data.n_averages)
+        poor = np.sqrt(np.mean(misfit**2, axis=-1)) > _POOR_FIT * maps.noise_sd
+        reason = (
+            f"Root mean square misfit above {_POOR_FIT:g} noise SDs: the model does not describe "
+            "the data there, as in vessels, at edges or after motion. Counted above as well."
+        )
+        rows.append(("poor fit", reason, int(poor[data.valid].sum())))
+    return html.table(
+        ["outcome", "why, and what it means", "voxels", "% of the mask"],
+        [[*texts, str(n), f"{100.0 * n / max(total, 1):.1f}"] for *texts, n in rows],
     )
 
 
@@ -142,35 +281,15 @@ def _acquisition(data: AslData) -> str:
         ["partition coefficient [mL/g]", f"{protocol.partition_coefficient:.4g}"],
         ["largest readout delay of a slice [s]", f"{slowest:.4g}"],
     ]
-    header = ["delay", "label duration [s]", "post-labelling delay [s]", "t [s]", "averages"]
-    return _table(header, delays, n_text=1) + _table(["constant", "value"], constants)
+    header = ["volume", "label duration [s]", "post-labelling delay [s]", "t [s]", "averages"]
+    return html.table(header, delays, n_text=1) + html.table(["constant", "value"], constants)
 
 
-def _texts(values: Mapping[str, Any]) -> list[list[str]]:
-    """Rows of names and values, JSON for what is not text."""
-    return [
-        [name, value if isinstance(value, str) else json.dumps(value, default=str)]
-        for name, value in values.items()
+def _provenance(values: Mapping[str, Any]) -> list[str]:
+    """A table for each mapping, headed by its name, and one for what is left."""
+    groups = {name: value for name, value in values.items() if isinstance(value, Mapping)}
+    rest = {name: value for name, value in values.items() if name not in groups}
+    tables = [
+        f"<h3>{html.plain(name)}</h3>{html.mapping_table(group)}" for name, group in groups.items()
     ]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]], n_text: int = 2) -> str:
-    """Table whose columns after the first `n_text` hold numbers."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        kinds = ["" if i < n_text else ' class="number"' for i in range(len(cells))]
-        return "".join(
-            f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True)
-        )
-
-    body = "".join(f"<tr>{line('td', row)}</tr>\n" for row in rows)
-    return f"<table><thead><tr>{line('th', header)}</tr></thead><tbody>\n{body}</tbody></table>"
-
-
-def _figure(png: bytes, caption: str) -> str:
-    """Picture inside the page, with its caption."""
-    source = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-    return (
-        f'<figure><img src="{source}" alt="{escape(caption)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
+    return [*tables, html.mapping_table(rest)]

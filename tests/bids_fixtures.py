@@ -1,11 +1,14 @@
 """Tiny BIDS datasets, made in a test's own folder."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from asl_pinn.data import AslData, Phantom
@@ -16,6 +19,7 @@ AFFINE = np.array([[-3.0, 0, 0, 9], [0, 3, 0, -12], [0, 0, 4, 5], [0, 0, 0, 1]])
 MASK = np.zeros(SHAPE, bool)
 MASK[1:5, 1:5] = True
 M0 = np.where(MASK, 1000.0, 10.0).astype(np.float32)
+VALIDATOR = Path(sys.executable).parent / "bids-validator-deno"
 PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 3, 2.0), 0.25)
 DELTA_M = np.random.default_rng(0).normal(10.0, 3.0, (*SHAPE, 3)).astype(np.float32)
 
@@ -29,6 +33,16 @@ METADATA = {
     "M0Type": "Separate",
     "RepetitionTimePreparation": 6.0,
 }
+
+
+def accepted(text: str, *values: Any) -> Any:
+    """Parameters of a test that are a row of the table of what is accepted."""
+    return pytest.param(*values, marks=pytest.mark.accepted(text), id=text)
+
+
+def refused(text: str, *values: Any) -> Any:
+    """Parameters of a test that are a row of the table of what is refused."""
+    return pytest.param(*values, marks=pytest.mark.refused(text), id=text)
 
 
 def save_nifti(path: Path, volume: NDArray, affine: NDArray = AFFINE) -> None:
@@ -66,6 +80,15 @@ def write_dataset(
         name = f"{stem}_desc-brain_mask.nii.gz"
         save_nifti(root / "derivatives" / "masks" / folder / name, mask.astype(np.uint8))
     return root
+
+
+def validation_errors(root: Path) -> list[dict[str, Any]]:
+    """What the official validator finds wrong with a dataset."""
+    result = subprocess.run(
+        [VALIDATOR, root, "--format", "json"], capture_output=True, text=True, check=False
+    )
+    issues = json.loads(result.stdout)["issues"]["issues"]
+    return [issue for issue in issues if issue["severity"] == "error"]
 
 
 def phantom() -> Phantom:

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -15,12 +16,15 @@ from bids_fixtures import (
     METADATA,
     PROTOCOL,
     SHAPE,
+    refused,
     save_json,
     save_nifti,
     write_dataset,
 )
 
 from asl_pinn.bids import find_runs, read_run
+from asl_pinn.bids.images import load_image
+from asl_pinn.encoding import encode, encoding_matrix
 from asl_pinn.errors import InputError
 
 ASL = "sub-01/perf/sub-01_asl.nii.gz"
@@ -39,6 +43,7 @@ ENCODED = {
 
 
 def refusal(root: Path, **options) -> str:
+    """The one line with which a dataset is refused."""
     with pytest.raises(InputError) as caught:
         read_run(find_runs(root)[0], **options)
     message = str(caught.value)
@@ -49,26 +54,56 @@ def refusal(root: Path, **options) -> str:
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"LabelingDuration": None}, "'LabelingDuration' is missing"),
-        ({"PostLabelingDelay": None}, "'PostLabelingDelay' is missing"),
-        ({"M0Type": None}, "'M0Type' is missing"),
-        ({"ArterialSpinLabelingType": None}, "'ArterialSpinLabelingType' is missing"),
-        ({"ArterialSpinLabelingType": "PASL"}, "'PASL'"),
-        ({"PostLabelingDelay": [0.5, 1.0]}, "has 2 values for a series of 3 volumes"),
-        ({"LabelingDuration": [1.0] * 4}, "has 4 values for a series of 3 volumes"),
+        refused(
+            "No `LabelingDuration`", {"LabelingDuration": None}, "'LabelingDuration' is missing"
+        ),
+        refused(
+            "No `PostLabelingDelay`", {"PostLabelingDelay": None}, "'PostLabelingDelay' is missing"
+        ),
+        refused("No `M0Type`", {"M0Type": None}, "'M0Type' is missing"),
+        refused(
+            "No `ArterialSpinLabelingType`",
+            {"ArterialSpinLabelingType": None},
+            "'ArterialSpinLabelingType' is missing",
+        ),
+        refused("Pulsed labelling (PASL)", {"ArterialSpinLabelingType": "PASL"}, "'PASL'"),
+        refused(
+            "Fewer delays than volumes",
+            {"PostLabelingDelay": [0.5, 1.0]},
+            "has 2 values for a series of 3 volumes",
+        ),
+        refused(
+            "More durations than volumes",
+            {"LabelingDuration": [1.0] * 4},
+            "has 4 values for a series of 3 volumes",
+        ),
         ({"LabelingDuration": [1.0]}, "has 1 values for a series of 3 volumes"),
-        ({"LabelingDuration": [0.5, 0.0, 0.5]}, "must be positive, it holds 0"),
-        ({"LabelingDuration": -1.8}, "must be positive, it holds -1.8"),
-        ({"PostLabelingDelay": [0.5, -0.1, 1.0]}, "zero or more, it holds -0.1"),
-        ({"PostLabelingDelay": [0.5, float("nan"), 1.0]}, "it holds nan"),
-        ({"LabelingDuration": float("inf")}, "it holds inf"),
-        ({"PostLabelingDelay": 1800}, "not milliseconds"),
-        ({"LabelingDuration": 1800}, "not milliseconds"),
-        ({"PostLabelingDelay": "1.8"}, "must be a number"),
+        refused(
+            "A duration of zero",
+            {"LabelingDuration": [0.5, 0.0, 0.5]},
+            "must be positive, it holds 0",
+        ),
+        refused(
+            "A negative duration", {"LabelingDuration": -1.8}, "must be positive, it holds -1.8"
+        ),
+        refused(
+            "A negative delay",
+            {"PostLabelingDelay": [0.5, -0.1, 1.0]},
+            "zero or more, it holds -0.1",
+        ),
+        refused(
+            "A delay that is NaN", {"PostLabelingDelay": [0.5, float("nan"), 1.0]}, "it holds nan"
+        ),
+        refused("A duration that is infinite", {"LabelingDuration": float("inf")}, "it holds inf"),
+        refused("Delays in milliseconds", {"PostLabelingDelay": 1800}, "not milliseconds"),
+        refused("Durations in milliseconds", {"LabelingDuration": 1800}, "not milliseconds"),
+        refused("A number written as text", {"PostLabelingDelay": "1.8"}, "must be a number"),
         ({"PostLabelingDelay": [True, True, True]}, "must be a number"),
-        ({"PostLabelingDelay": []}, "must be a number"),
-        ({"LabelingEfficiency": 85}, "at most 1"),
-        ({"LabelingEfficiency": "high"}, "must be a number"),
+        refused("An empty list of delays", {"PostLabelingDelay": []}, "must be a number"),
+        refused("`LabelingEfficiency` in percent", {"LabelingEfficiency": 85}, "at most 1"),
+        refused(
+            "`LabelingEfficiency` in words", {"LabelingEfficiency": "high"}, "must be a number"
+        ),
         (
             {
                 "LabelingEfficiency": None,
@@ -77,13 +112,35 @@ def refusal(root: Path, **options) -> str:
             },
             "must be a count",
         ),
-        ({"LabelingEfficiency": None, "BackgroundSuppression": "no"}, "true or false"),
-        ({"M0Type": "Nearby"}, "M0Type is 'Nearby'"),
-        ({"M0Type": "Estimate"}, "'M0Estimate' is missing"),
-        ({"M0Type": "Estimate", "M0Estimate": 0}, "must be positive, it is 0"),
-        ({"MRAcquisitionType": "2D"}, "needs SliceTiming"),
-        ({"MRAcquisitionType": "2D", "SliceTiming": [0.0, 0.1]}, "2 values for 3 slices"),
-        ({"MRAcquisitionType": "2D", "SliceTiming": [0.0, -0.1, 0.1]}, "zero or more"),
+        refused(
+            "`BackgroundSuppression` that is neither true nor false",
+            {"LabelingEfficiency": None, "BackgroundSuppression": "no"},
+            "true or false",
+        ),
+        refused("An unknown `M0Type`", {"M0Type": "Nearby"}, "M0Type is 'Nearby'"),
+        refused(
+            "`M0Type` Estimate without `M0Estimate`",
+            {"M0Type": "Estimate"},
+            "'M0Estimate' is missing",
+        ),
+        refused(
+            "An `M0Estimate` of zero",
+            {"M0Type": "Estimate", "M0Estimate": 0},
+            "must be positive, it is 0",
+        ),
+        refused(
+            "2D readout without `SliceTiming`", {"MRAcquisitionType": "2D"}, "needs SliceTiming"
+        ),
+        refused(
+            "`SliceTiming` of another number of slices",
+            {"MRAcquisitionType": "2D", "SliceTiming": [0.0, 0.1]},
+            "2 values for 3 slices",
+        ),
+        refused(
+            "A negative slice time",
+            {"MRAcquisitionType": "2D", "SliceTiming": [0.0, -0.1, 0.1]},
+            "zero or more",
+        ),
         (
             {"MRAcquisitionType": "2D", "SliceTiming": [0.0], "SliceEncodingDirection": "z"},
             "SliceEncodingDirection is 'z'",
@@ -99,19 +156,74 @@ def test_sidecar_values(tmp_path, changes, fault):
 @pytest.mark.parametrize(
     ("changes", "n_volumes", "fault"),
     [
-        ({}, 6, "6 encoded volumes are no whole number of cycles of 4"),
-        ({"TimeEncodedMatrixType": None}, 4, "'TimeEncodedMatrixType' is missing"),
-        ({"TimeEncodedMatrixType": "random"}, 4, "unknown matrix order 'random'"),
-        ({"TimeEncodedMatrixType": "custom"}, 4, "'TimeEncodedMatrix' is missing"),
-        ({"TimeEncodedMatrixSize": 6}, 4, "no Hadamard matrix of size 6"),
+        refused(
+            "Encoded images that are no whole number of cycles",
+            {},
+            6,
+            "6 encoded volumes are no whole number of cycles of 4",
+        ),
+        refused(
+            "Encoded images without `TimeEncodedMatrixType`",
+            {"TimeEncodedMatrixType": None},
+            4,
+            "'TimeEncodedMatrixType' is missing",
+        ),
+        refused(
+            "An unknown `TimeEncodedMatrixType`",
+            {"TimeEncodedMatrixType": "random"},
+            4,
+            "unknown matrix order 'random'",
+        ),
+        refused(
+            "A custom encoding without its matrix",
+            {"TimeEncodedMatrixType": "custom"},
+            4,
+            "'TimeEncodedMatrix' is missing",
+        ),
+        refused(
+            "A matrix size that does not exist",
+            {"TimeEncodedMatrixSize": 6},
+            4,
+            "no Hadamard matrix of size 6",
+        ),
         ({"TimeEncodedMatrixSize": 4.5}, 4, "TimeEncodedMatrixSize is 4.5"),
-        ({"TimeEncodedMatrix": [[1, 1], [1, -1]]}, 4, "N x (N-1)"),
-        ({"TimeEncodedMatrix": "rows"}, 4, "rectangular table"),
-        ({"TimeEncodedSubBolusDurations": None}, 4, "'TimeEncodedSubBolusDurations' is missing"),
-        ({"TimeEncodedSubBolusDurations": [1.0, 1.0]}, 4, "2 values for the 3 sub-boluses"),
-        ({"TimeEncodedSubBolusDurations": [1.0, 1.0, 0.0]}, 4, "must be positive"),
-        ({"LabelingDuration": 1.8}, 4, "add up to 2 s, but LabelingDuration is 1.8 s"),
-        ({"PostLabelingDelay": [0.1, 0.1, 0.1, 0.2]}, 4, "PostLabelingDelay varies"),
+        ({"TimeEncodedMatrixSize": 2**20}, 4, "the largest is 1024"),
+        ({"TimeEncodedMatrix": 10**400}, 4, "rectangular table"),
+        ({"TimeEncodedMatrixType": ["walsh"]}, 4, "unknown matrix order"),
+        refused(
+            "A matrix of another shape", {"TimeEncodedMatrix": [[1, 1], [1, -1]]}, 4, "N x (N-1)"
+        ),
+        refused("A matrix that is none", {"TimeEncodedMatrix": "rows"}, 4, "rectangular table"),
+        refused(
+            "Encoded images without `TimeEncodedSubBolusDurations`",
+            {"TimeEncodedSubBolusDurations": None},
+            4,
+            "'TimeEncodedSubBolusDurations' is missing",
+        ),
+        refused(
+            "Another number of sub-boluses than the matrix has",
+            {"TimeEncodedSubBolusDurations": [1.0, 1.0]},
+            4,
+            "2 values for the 3 sub-boluses",
+        ),
+        refused(
+            "A sub-bolus of zero length",
+            {"TimeEncodedSubBolusDurations": [1.0, 1.0, 0.0]},
+            4,
+            "must be positive",
+        ),
+        refused(
+            "Sub-boluses that do not add up to `LabelingDuration`",
+            {"LabelingDuration": 1.8},
+            4,
+            "add up to 2 s, but LabelingDuration is 1.8 s",
+        ),
+        refused(
+            "Encoded images of different delays",
+            {"PostLabelingDelay": [0.1, 0.1, 0.1, 0.2]},
+            4,
+            "PostLabelingDelay varies",
+        ),
     ],
 )
 def test_encoding_keys(tmp_path, changes, n_volumes, fault):
@@ -129,14 +241,34 @@ def test_encoding_keys(tmp_path, changes, n_volumes, fault):
 @pytest.mark.parametrize(
     ("context", "fault"),
     [
-        ("", "no volumes listed"),
+        refused("An empty aslcontext.tsv", "", "no volumes listed"),
         ("volume_type\n", "no volumes listed"),
-        ("type\ndeltam\ndeltam\ndeltam\n", "no volumes listed"),
-        ("volume_type\ndeltam\ndeltam\n", "lists 2 volumes, but sub-01_asl.nii.gz has 3"),
-        ("volume_type\ncbf\ncbf\ncbf\n", "'cbf' cannot be quantified"),
-        ("volume_type\ndeltam\nn/a\ndeltam\n", "'n/a' cannot be quantified"),
-        ("volume_type\nm0scan\nm0scan\nm0scan\n", "nothing to quantify"),
-        ("volume_type\ndeltam\ncontrol\nlabel\n", "mixes deltam"),
+        refused(
+            "aslcontext.tsv without a column volume_type",
+            "type\ndeltam\ndeltam\ndeltam\n",
+            "no volumes listed",
+        ),
+        refused(
+            "aslcontext.tsv of another number of volumes",
+            "volume_type\ndeltam\ndeltam\n",
+            "lists 2 volumes, but sub-01_asl.nii.gz has 3",
+        ),
+        refused(
+            "Volumes that are CBF already",
+            "volume_type\ncbf\ncbf\ncbf\n",
+            "'cbf' cannot be quantified",
+        ),
+        refused(
+            "Volumes that are not known (n/a)",
+            "volume_type\ndeltam\nn/a\ndeltam\n",
+            "'n/a' cannot be quantified",
+        ),
+        refused("M0 volumes alone", "volume_type\nm0scan\nm0scan\nm0scan\n", "nothing to quantify"),
+        refused(
+            "Differences among controls and labels",
+            "volume_type\ndeltam\ncontrol\nlabel\n",
+            "mixes deltam",
+        ),
     ],
 )
 def test_volume_types(tmp_path, context, fault):
@@ -150,9 +282,24 @@ def test_volume_types(tmp_path, context, fault):
 @pytest.mark.parametrize(
     ("types", "plds", "fault"),
     [
-        (("control", "label", "control"), 1.0, "2 control and 1 label volumes"),
-        (("control", "control", "control"), 1.0, "3 control and 0 label volumes"),
-        (("control", "label"), [0.5, 1.0], "1 control and 0 label volumes"),
+        refused(
+            "A control without its label",
+            ("control", "label", "control"),
+            1.0,
+            "2 control and 1 label volumes",
+        ),
+        refused(
+            "Controls alone",
+            ("control", "control", "control"),
+            1.0,
+            "3 control and 0 label volumes",
+        ),
+        refused(
+            "A control and a label of different delays",
+            ("control", "label"),
+            [0.5, 1.0],
+            "1 control and 0 label volumes",
+        ),
     ],
 )
 def test_controls_and_labels_must_pair_up(tmp_path, types, plds, fault):
@@ -165,7 +312,11 @@ def test_controls_and_labels_must_pair_up(tmp_path, types, plds, fault):
 
 @pytest.mark.parametrize(
     ("missing", "fault"),
-    [(CONTEXT, "no such file"), (M0SCAN, "no such file"), (JSON, "is missing")],
+    [
+        refused("No aslcontext.tsv", CONTEXT, "no such file"),
+        refused("`M0Type` Separate without an M0 scan", M0SCAN, "no such file"),
+        refused("No sidecar", JSON, "is missing"),
+    ],
 )
 def test_missing_file(tmp_path, missing, fault):
     root = write_dataset(tmp_path)
@@ -190,6 +341,10 @@ def break_checksum(path: Path) -> None:
 
 
 def fill_with_text(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"not an image"))
+
+
+def fill_plain(path: Path) -> None:
     path.write_text("not an image")
 
 
@@ -215,6 +370,33 @@ def claim_negative_shape(path: Path) -> None:
     path.write_bytes(gzip.compress(bytes(raw)))
 
 
+def append_zeros(path: Path) -> None:
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(2**25), 1))
+
+
+def begin_late(path: Path) -> None:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[108:112] = np.array(1e12, "<f4").tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+def make_huge_voxels(path: Path) -> None:
+    image = nib.load(path)
+    save_nifti(path, np.asarray(image.dataobj), np.diag([3000.0, 3000.0, 4000.0, 1.0]))
+
+
+def break_codes(path: Path) -> None:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[252:256] = np.array([77, 77], "<i2").tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+def turn_voxels(path: Path) -> None:
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:84] = np.array(-3.0, "<f4").tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
 def make_complex(path: Path) -> None:
     save_nifti(path, np.ones(SHAPE, np.complex64))
 
@@ -237,26 +419,62 @@ def make_singular(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    ("spoil", "fault"),
     [
-        truncate,
-        truncate_inside,
-        break_checksum,
-        fill_with_text,
-        empty,
-        claim_absurd_shape,
-        claim_more_than_the_file_holds,
-        claim_negative_shape,
-        make_complex,
-        make_rgb,
-        make_five_dimensional,
-        make_singular,
+        refused("A truncated image", truncate, "unreadable or truncated"),
+        refused("A compressed image whose content is truncated", truncate_inside, "truncated"),
+        refused(
+            "A compressed image with a wrong checksum", break_checksum, "unreadable or truncated"
+        ),
+        refused("A file that is no image", fill_with_text, "not a NIfTI image"),
+        refused(
+            "A file that is not compressed, though named .gz", fill_plain, "Not a gzipped file"
+        ),
+        refused("An empty file", empty, "not a NIfTI image"),
+        refused(
+            "A header that claims 10^14 voxels, before memory is taken",
+            claim_absurd_shape,
+            "impossible shape",
+        ),
+        refused(
+            "A header that claims more than the file can hold",
+            claim_more_than_the_file_holds,
+            "more than a file of this size can hold",
+        ),
+        refused("A header of negative size", claim_negative_shape, "impossible shape"),
+        refused("Complex images", make_complex, "real-valued magnitude data are needed"),
+        refused("Colour images", make_rgb, "real-valued magnitude data are needed"),
+        refused("Images of five dimensions", make_five_dimensional, "image is 5D"),
+        refused("An affine that is not invertible", make_singular, "affine is not invertible"),
+        refused("A bomb: zeros without end behind a small image", append_zeros, "far more than"),
+        refused("Voxels that begin far behind the header", begin_late, "begin at byte"),
+        refused("Voxels of impossible size", make_huge_voxels, "voxels of"),
+        refused("Header codes that must be guessed", break_codes, "unreadable"),
+        refused("Voxels of negative size", turn_voxels, "pixdim[1,2,3] should be positive"),
     ],
 )
+def test_unreadable_image(tmp_path, spoil, fault, capsys):
+    """Refused by a line, and before memory is taken for what a header claims."""
+    path = tmp_path / "series.nii.gz"
+    save_nifti(path, DELTA_M)
+    spoil(path)
+    tracemalloc.start()
+    with pytest.raises(InputError) as caught:
+        load_image(path, ndim=(3, 4))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert fault in message
+    assert peak < 2**23
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("target", [ASL, M0SCAN, MASKFILE])
-def test_unreadable_image(tmp_path, spoil, target):
+def test_unreadable_image_of_a_dataset(tmp_path, target):
     root = write_dataset(tmp_path)
-    spoil(root / target)
+    truncate(root / target)
     assert target in refusal(root)
 
 
@@ -268,6 +486,7 @@ def test_truncated_image_without_compression(tmp_path):
     assert f"{path}: " in refusal(root, mask=path)
 
 
+@pytest.mark.refused("M0, mask or T1 map on another grid", "resample it to the ASL grid")
 @pytest.mark.parametrize("target", [M0SCAN, MASKFILE, T1MAP])
 @pytest.mark.parametrize(
     ("shape", "affine", "fault"),
@@ -288,16 +507,33 @@ def test_other_grid(tmp_path, target, shape, affine, fault):
 @pytest.mark.parametrize(
     ("target", "values", "fault"),
     [
-        (MASKFILE, np.zeros(SHAPE, np.uint8), "mask is empty"),
-        (MASKFILE, np.linspace(0, 1, MASK.size, dtype="f4").reshape(SHAPE), "threshold it"),
+        refused("An empty mask", MASKFILE, np.zeros(SHAPE, np.uint8), "mask is empty"),
+        refused(
+            "A mask of more than one value",
+            MASKFILE,
+            np.linspace(0, 1, MASK.size, dtype="f4").reshape(SHAPE),
+            "threshold it",
+        ),
         (MASKFILE, np.full(SHAPE, np.nan, np.float32), "threshold it"),
-        (M0SCAN, np.zeros(SHAPE, np.float32), "M0 is nowhere positive"),
+        refused(
+            "M0 of zero everywhere", M0SCAN, np.zeros(SHAPE, np.float32), "M0 is nowhere positive"
+        ),
         (M0SCAN, -M0, "M0 is nowhere positive"),
         (M0SCAN, np.full(SHAPE, np.nan, np.float32), "M0 is nowhere positive"),
-        (ASL, np.full_like(DELTA_M, np.nan), "nothing is left"),
+        refused(
+            "Differences that are NaN everywhere",
+            ASL,
+            np.full_like(DELTA_M, np.nan),
+            "nothing is left",
+        ),
         (ASL, np.full_like(DELTA_M, np.inf), "nothing is left"),
-        (T1MAP, np.full(SHAPE, 1300.0, np.float32), "BIDS wants seconds"),
-        (T1MAP, np.zeros(SHAPE, np.float32), "T1 is nowhere positive"),
+        refused(
+            "A T1 map in milliseconds",
+            T1MAP,
+            np.full(SHAPE, 1300.0, np.float32),
+            "BIDS wants seconds",
+        ),
+        refused("A T1 map of zeros", T1MAP, np.zeros(SHAPE, np.float32), "T1 is nowhere positive"),
     ],
 )
 def test_image_values(tmp_path, target, values, fault):
@@ -308,12 +544,14 @@ def test_image_values(tmp_path, target, values, fault):
     assert fault in message
 
 
+@pytest.mark.refused("M0 negative in the whole mask", "nothing is left")
 def test_m0_negative_in_the_whole_mask(tmp_path):
     message = refusal(write_dataset(tmp_path, m0=np.where(MASK, -1.0, 1.0).astype(np.float32)))
     assert ASL in message
     assert "nothing is left" in message
 
 
+@pytest.mark.refused("`M0Type` Included without an `m0scan` volume", "no volume is an m0scan")
 def test_m0_included_without_m0_volumes(tmp_path):
     message = refusal(write_dataset(tmp_path, metadata={"M0Type": "Included"}))
     assert CONTEXT in message
@@ -323,8 +561,15 @@ def test_m0_included_without_m0_volumes(tmp_path):
 @pytest.mark.parametrize(
     ("types", "suppressed", "fault"),
     [
-        (("deltam",) * 4, False, "no control images"),
-        (("control", "label") * 2, True, "background suppression spoils"),
+        refused(
+            "`M0Type` Absent without control images", ("deltam",) * 4, False, "no control images"
+        ),
+        refused(
+            "`M0Type` Absent with background suppression",
+            ("control", "label") * 2,
+            True,
+            "background suppression spoils",
+        ),
         (("control", "label") * 2, None, "'BackgroundSuppression' is missing"),
     ],
 )
@@ -342,6 +587,7 @@ def test_m0_absent(tmp_path, types, suppressed, fault):
     assert fault in message
 
 
+@pytest.mark.refused("Two M0 scans intended for one series", "several M0 scans are intended for it")
 def test_several_m0_scans(tmp_path):
     root = write_dataset(tmp_path, m0=None)
     for acquisition in ("a", "b"):
@@ -352,6 +598,7 @@ def test_several_m0_scans(tmp_path):
     assert "sub-01_acq-a_m0scan.nii.gz, sub-01_acq-b_m0scan.nii.gz" in refusal(root)
 
 
+@pytest.mark.refused("Two masks that fit equally well", "several masks fit")
 def test_several_masks(tmp_path):
     root = write_dataset(tmp_path)
     other = MASKFILE.replace("masks", "other")
@@ -362,6 +609,7 @@ def test_several_masks(tmp_path):
     assert "--mask" in message
 
 
+@pytest.mark.refused("A file named by a flag that is not there", "no such file")
 def test_given_files_must_exist(tmp_path):
     root = write_dataset(tmp_path)
     assert "nowhere.nii: no such file" in refusal(root, mask=tmp_path / "nowhere.nii")
@@ -369,6 +617,9 @@ def test_given_files_must_exist(tmp_path):
     assert "no *_T1map.nii.gz" in refusal(root, t1_tissue="map")
 
 
+@pytest.mark.refused(
+    "A T1 constant that is not positive, or in milliseconds", "must be a positive number of seconds"
+)
 @pytest.mark.parametrize("value", [0.0, -1.0, 1330.0, float("nan")])
 def test_t1_constants(tmp_path, value):
     root = write_dataset(tmp_path)
@@ -376,6 +627,7 @@ def test_t1_constants(tmp_path, value):
     assert "--t1_blood" in refusal(root, t1_blood=value)
 
 
+@pytest.mark.refused("Two T1 maps of a participant", "several T1 maps")
 def test_several_t1_maps(tmp_path):
     root = write_dataset(tmp_path)
     for acquisition in ("a", "b"):
@@ -383,6 +635,7 @@ def test_several_t1_maps(tmp_path):
     assert "several T1 maps" in refusal(root, t1_tissue="map")
 
 
+@pytest.mark.refused("No mask, and one number as M0", "no mask, and M0 is the same everywhere")
 def test_no_mask_and_nothing_to_make_it_from(tmp_path):
     metadata = {"M0Type": "Estimate", "M0Estimate": 10.0}
     message = refusal(write_dataset(tmp_path, metadata=metadata, mask=None))
@@ -390,6 +643,7 @@ def test_no_mask_and_nothing_to_make_it_from(tmp_path):
     assert "--mask" in message
 
 
+@pytest.mark.refused("No mask, and no brain to be seen in M0", "no brain was found in M0")
 def test_no_brain_in_m0(tmp_path):
     m0 = (np.indices((12, 12, 3)).sum(axis=0) % 2 + 1).astype(np.float32)
     volumes = np.ones((12, 12, 3, 3), np.float32)
@@ -397,6 +651,94 @@ def test_no_brain_in_m0(tmp_path):
     assert "no brain was found in M0" in message
 
 
+@pytest.mark.refused("An `IntendedFor` that is no name", "IntendedFor must be")
+@pytest.mark.parametrize("value", [None, 7, {}, [None]])
+def test_intention_of_another_type(tmp_path, value):
+    root = write_dataset(tmp_path)
+    path = root / M0SCAN.replace(".nii.gz", ".json")
+    save_json(path, {"IntendedFor": value})
+    with pytest.raises(InputError, match="IntendedFor must be") as caught:
+        find_runs(root)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "remedy"),
+    [
+        refused(
+            "Differences of the wrong sign: mean negative",
+            "deltam",
+            "change the sign of the deltam",
+        ),
+        refused("Control and label exchanged", "pairs", "exchange control and label"),
+        refused(
+            "Encoded images of the complement, not said so",
+            "encoded",
+            "TimeEncodedSignFlip to true",
+        ),
+        refused(
+            "Encoded images said to be the complement, and not so",
+            "flipped",
+            "TimeEncodedSignFlip to false",
+        ),
+    ],
+)
+def test_differences_of_the_wrong_sign(tmp_path, kind, remedy):
+    control = np.full((*SHAPE, 3), 500.0, np.float32)
+    pairs = np.concatenate([control, control + DELTA_M], -1)
+    images = encode(DELTA_M, control[..., 0], encoding_matrix(4)).astype(np.float32)
+    complement = encode(DELTA_M, control[..., 0], -encoding_matrix(4)).astype(np.float32)
+    plain = {key: METADATA[key] * 2 for key in ("LabelingDuration", "PostLabelingDelay")}
+    types = ("control", "label", "label", "label")
+    root = write_dataset(
+        tmp_path,
+        **{
+            "deltam": {"volumes": -DELTA_M},
+            "pairs": {
+                "volumes": pairs,
+                "types": ("control",) * 3 + ("label",) * 3,
+                "metadata": plain,
+            },
+            "encoded": {"volumes": complement, "types": types, "metadata": ENCODED},
+            "flipped": {
+                "volumes": images,
+                "types": types,
+                "metadata": {**ENCODED, "TimeEncodedSignFlip": True},
+            },
+        }[kind],
+    )
+    message = refusal(root)
+    assert JSON in message
+    assert "label and control are interchanged" in message
+    assert remedy in message
+
+
+def test_noise_without_perfusion_has_no_sign(tmp_path):
+    noise = np.random.default_rng(5).normal(0.0, 5.0, DELTA_M.shape).astype(np.float32)
+    noise -= noise[MASK].mean() + 0.3
+    data, _ = read_run(find_runs(write_dataset(tmp_path, volumes=noise))[0])
+    assert data.valid.all() == MASK.all()
+
+
+@pytest.mark.refused("A sidecar or table of more than 16 MiB", "is larger than")
+@pytest.mark.parametrize("target", [CONTEXT, JSON, "dataset_description.json"])
+def test_texts_have_a_limit(tmp_path, target):
+    root = write_dataset(tmp_path)
+    with open(root / target, "ab") as file:
+        file.write(b" " * (2**24 + 1))
+    assert "is larger than" in refusal(root)
+
+
+@pytest.mark.refused("A sidecar nested without end, or with numbers beyond all bounds", "repair")
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"M0Estimate": 1' + b"0" * 5000 + b"}"])
+def test_json_that_cannot_be_parsed(tmp_path, content):
+    root = write_dataset(tmp_path)
+    (root / JSON).write_bytes(content)
+    with pytest.raises(InputError, match="cannot be read as JSON"):
+        find_runs(root)
+
+
+@pytest.mark.refused("A sidecar that is no JSON object", "cannot be read as JSON")
 @pytest.mark.parametrize("content", [b"{ not JSON", b"", b"[1, 2]", b"\xff\xfe\x00", b"null"])
 @pytest.mark.parametrize("target", [JSON, "asl.json", "dataset_description.json"])
 def test_sidecar_that_is_no_json(tmp_path, content, target):
@@ -407,6 +749,9 @@ def test_sidecar_that_is_no_json(tmp_path, content, target):
     assert str(root / target) in str(caught.value)
 
 
+@pytest.mark.refused(
+    "A folder without dataset_description.json or ASL series", "no dataset_description.json"
+)
 def test_no_dataset(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         find_runs(tmp_path / "nowhere")
@@ -417,6 +762,7 @@ def test_no_dataset(tmp_path):
         find_runs(tmp_path)
 
 
+@pytest.mark.refused("A participant that is not there", "no participant")
 def test_unknown_participant(tmp_path):
     write_dataset(tmp_path, stem="sub-02", folder="sub-02/perf")
     root = write_dataset(tmp_path)
@@ -427,6 +773,7 @@ def test_unknown_participant(tmp_path):
         find_runs(root, ["sub-03"])
 
 
+@pytest.mark.refused("An image that may not be read", "Permission denied")
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_image_without_permission(tmp_path):
     root = write_dataset(tmp_path)

@@ -1,7 +1,9 @@
 """Accepted variants of BIDS ASL datasets and what is read from them."""
 
+import gzip
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from bids_fixtures import (
@@ -12,10 +14,12 @@ from bids_fixtures import (
     METADATA,
     PROTOCOL,
     SHAPE,
+    accepted,
     save_json,
     save_nifti,
     write_dataset,
 )
+from numpy.typing import NDArray
 
 from asl_pinn.bids import find_runs, read_run
 from asl_pinn.data import AslData
@@ -34,6 +38,7 @@ def mentions(messages: tuple[str, ...], *words: str) -> bool:
     return any(all(word in message for word in words) for message in messages)
 
 
+@pytest.mark.accepted("Differences (`deltam`), one for each delay")
 def test_decoded_series(tmp_path):
     data, messages = read(write_dataset(tmp_path))
     np.testing.assert_array_equal(data.delta_m, DELTA_M)
@@ -61,6 +66,7 @@ def test_sources_are_relative_to_the_dataset(tmp_path):
     )
 
 
+@pytest.mark.accepted("A 3D image: a series of one volume")
 def test_a_3d_image_is_a_series_of_one(tmp_path):
     timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5}
     root = write_dataset(tmp_path, volumes=DELTA_M[..., 0], types=("deltam",), metadata=timing)
@@ -68,27 +74,120 @@ def test_a_3d_image_is_a_series_of_one(tmp_path):
     np.testing.assert_array_equal(data.delta_m, DELTA_M[..., :1])
 
 
-def test_integers_with_scale_factors(tmp_path):
-    import nibabel as nib
-
-    root = write_dataset(tmp_path)
-    image = nib.Nifti1Image(np.round(DELTA_M * 10).astype(np.int16), AFFINE)
+def scaled_integers(values: NDArray, dtype: str) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(np.round(values * 10).astype(dtype), AFFINE)
     image.header.set_slope_inter(0.1, 2.0)
-    nib.save(image, root / "sub-01" / "perf" / "sub-01_asl.nii.gz")
-    stored = nib.load(root / "sub-01" / "perf" / "sub-01_asl.nii.gz").get_fdata()
-    data, _ = read(root)
-    np.testing.assert_allclose(data.delta_m, stored, rtol=1e-6)
+    return image
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        accepted("16-bit integers with scale factors", lambda v: scaled_integers(v, "i2")),
+        accepted("Unsigned integers with scale factors", lambda v: scaled_integers(v, "u2")),
+        accepted("64-bit floats", lambda v: nib.Nifti1Image(v.astype("f8"), AFFINE)),
+        accepted("Big-endian files", lambda v: nib.Nifti1Image(v.astype(">f4"), AFFINE)),
+        accepted("NIfTI-2", lambda v: nib.Nifti2Image(v, AFFINE)),
+    ],
+)
+@pytest.mark.parametrize(
+    "ending", [accepted("Compressed images", ".nii.gz"), accepted("Images not compressed", ".nii")]
+)
+def test_forms_of_images(tmp_path, make, ending):
+    root = write_dataset(tmp_path)
+    perf = root / "sub-01" / "perf"
+    for name, values in (("asl", DELTA_M), ("m0scan", M0)):
+        (perf / f"sub-01_{name}.nii.gz").unlink()
+        nib.save(make(values), perf / f"sub-01_{name}{ending}")
+    data, messages = read(root)
+    for found, name in ((data.delta_m, "asl"), (data.m0, "m0scan")):
+        stored = nib.load(perf / f"sub-01_{name}{ending}").get_fdata()
+        np.testing.assert_allclose(found, stored, rtol=1e-6)
+    assert messages == ()
+
+
+@pytest.mark.accepted("Header extensions, and a few bytes after the voxels")
+def test_what_surrounds_the_voxels_is_left(tmp_path):
+    root = write_dataset(tmp_path)
+    path = root / "sub-01" / "perf" / "sub-01_asl.nii.gz"
+    image = nib.Nifti1Image(DELTA_M, AFFINE)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 3000))
+    path.write_bytes(gzip.compress(image.to_bytes() + bytes(512)))
+    np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
+
+
+@pytest.mark.accepted("aslcontext.tsv with further columns, Windows line ends or a byte-order mark")
+def test_forms_of_tables(tmp_path):
+    root = write_dataset(tmp_path)
+    rows = ["volume_type\tnote", *["deltam\tx"] * 3, ""]
+    text = "\ufeff" + "\r\n".join(rows)
+    (root / "sub-01" / "perf" / "sub-01_aslcontext.tsv").write_bytes(text.encode())
+    np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
+
+
+@pytest.mark.accepted("A single delay: for `--method=fixed-att` with `--att`, a note says why")
+def test_single_delay_is_noted(tmp_path):
+    timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5}
+    data, messages = read(write_dataset(tmp_path, metadata=timing))
+    assert data.protocol.n_delays == 1
+    assert mentions(messages, "one delay does not tell ATT")
+
+
+@pytest.mark.accepted("Phase images beside the magnitude (`part-phase`): left alone")
+def test_phase_images_are_left(tmp_path):
+    root = write_dataset(tmp_path, stem="sub-01_part-mag")
+    write_dataset(tmp_path, stem="sub-01_part-phase")
+    assert [run.stem for run in find_runs(root)] == ["sub-01_part-mag"]
+
+
+@pytest.mark.accepted("Series and M0 whose scales cannot belong together: read, a note says so")
+def test_differences_too_large_for_m0_are_noted(tmp_path):
+    messages = read(write_dataset(tmp_path, volumes=100.0 * DELTA_M))[1]
+    assert mentions(messages, "same scale")
+
+
+@pytest.mark.accepted("`IntendedFor` that leads elsewhere: compared with names, never opened")
+@pytest.mark.parametrize("value", [[], "", "../../../../etc/passwd", ["bids::../x.nii.gz", "/"]])
+def test_intention_is_compared_and_never_followed(tmp_path, value):
+    root = write_dataset(tmp_path)
+    save_json(root / "sub-01" / "perf" / "sub-01_m0scan.json", {"IntendedFor": value})
+    np.testing.assert_array_equal(read(root)[0].m0, M0)
 
 
 @pytest.mark.parametrize(
     ("types", "plds", "n_averages"),
     [
-        (("control", "label") * 3, [1.0, 1.0, 0.5, 0.5, 2.0, 2.0], [1, 1, 1]),
-        (("label", "control") * 3, [1.0, 1.0, 0.5, 0.5, 2.0, 2.0], [1, 1, 1]),
-        (("control",) * 3 + ("label",) * 3, [1.0, 0.5, 2.0] * 2, [1, 1, 1]),
-        (("control", "label") * 3, [1.0, 1.0, 0.5, 0.5, 1.0, 1.0], [2, 1]),
-        (("control", "label") * 3, 1.0, [3]),
-        (("deltam",) * 6, [1.0, 0.5, 1.0, 0.5, 1.0, 2.0], [3, 2, 1]),
+        accepted(
+            "Control and label in turn, several delays",
+            ("control", "label") * 3,
+            [1.0, 1.0, 0.5, 0.5, 2.0, 2.0],
+            [1, 1, 1],
+        ),
+        accepted(
+            "Label before control",
+            ("label", "control") * 3,
+            [1.0, 1.0, 0.5, 0.5, 2.0, 2.0],
+            [1, 1, 1],
+        ),
+        accepted(
+            "All controls, then all labels",
+            ("control",) * 3 + ("label",) * 3,
+            [1.0, 0.5, 2.0] * 2,
+            [1, 1, 1],
+        ),
+        accepted(
+            "Pairs of a delay repeated: averaged, and weighted in the fit",
+            ("control", "label") * 3,
+            [1.0, 1.0, 0.5, 0.5, 1.0, 1.0],
+            [2, 1],
+        ),
+        accepted("Pairs of a single delay", ("control", "label") * 3, 1.0, [3]),
+        accepted(
+            "Differences of a delay repeated",
+            ("deltam",) * 6,
+            [1.0, 0.5, 1.0, 0.5, 1.0, 2.0],
+            [3, 2, 1],
+        ),
     ],
 )
 def test_pairs_are_subtracted_and_repeats_averaged(tmp_path, types, plds, n_averages):
@@ -109,10 +208,26 @@ def test_pairs_are_subtracted_and_repeats_averaged(tmp_path, types, plds, n_aver
     np.testing.assert_allclose(data.protocol.pld, list(dict.fromkeys(times.tolist())))
 
 
-@pytest.mark.parametrize("order", ["hadamard", "walsh"])
-@pytest.mark.parametrize("stated", ["type", "matrix"])
-@pytest.mark.parametrize("sign_flip", [False, True])
-@pytest.mark.parametrize("with_m0", [False, True])
+@pytest.mark.parametrize(
+    "order",
+    [
+        accepted("Images encoded in Hadamard order", "hadamard"),
+        accepted("Images encoded in Walsh order", "walsh"),
+    ],
+)
+@pytest.mark.parametrize(
+    "stated", ["type", accepted("Images encoded by a matrix in the sidecar", "matrix")]
+)
+@pytest.mark.parametrize(
+    "sign_flip",
+    [
+        False,
+        accepted("Encoded images of the complement (`TimeEncodedSignFlip`), several cycles", True),
+    ],
+)
+@pytest.mark.parametrize(
+    "with_m0", [False, accepted("Encoded images with `m0scan` volumes among them", True)]
+)
 def test_encoded_series_is_decoded(tmp_path, order, stated, sign_flip, with_m0):
     matrix = encoding_matrix(4, order)
     acquired = -matrix if sign_flip else matrix
@@ -149,6 +264,9 @@ def test_encoded_series_is_decoded(tmp_path, order, stated, sign_flip, with_m0):
     assert messages == ()
 
 
+@pytest.mark.accepted(
+    "Encoded images that aslcontext.tsv calls otherwise: the matrix counts, a note says so"
+)
 def test_encoded_series_whose_context_disagrees_is_noted(tmp_path):
     images = encode(DELTA_M, CONTROL[..., 0], encoding_matrix(4)).astype(np.float32)
     metadata = {
@@ -164,11 +282,15 @@ def test_encoded_series_whose_context_disagrees_is_noted(tmp_path):
     assert mentions(messages, "aslcontext.tsv", "matrix was used")
 
 
+@pytest.mark.accepted("`M0Type` Separate, several volumes: their mean")
 def test_m0_separate_is_averaged_over_volumes(tmp_path):
     data, _ = read(write_dataset(tmp_path, m0=np.stack([0.9 * M0, 1.1 * M0], -1)))
     np.testing.assert_allclose(data.m0, M0, rtol=1e-6)
 
 
+@pytest.mark.accepted(
+    "`M0Type` Separate, a scan of another name whose `IntendedFor` names the series"
+)
 def test_m0_separate_by_intention(tmp_path):
     root = write_dataset(tmp_path, m0=None)
     perf = root / "sub-01" / "perf"
@@ -179,6 +301,7 @@ def test_m0_separate_by_intention(tmp_path):
     np.testing.assert_array_equal(data.m0, 2 * M0)
 
 
+@pytest.mark.accepted("`M0Type` Included: `m0scan` volumes inside the series, wherever they stand")
 def test_m0_included(tmp_path):
     volumes = np.concatenate([M0[..., None], DELTA_M, 3 * M0[..., None]], -1)
     root = write_dataset(
@@ -197,12 +320,16 @@ def test_m0_included(tmp_path):
     np.testing.assert_array_equal(data.delta_m, DELTA_M)
 
 
+@pytest.mark.accepted("`M0Type` Estimate: one number for all voxels")
 def test_m0_estimate(tmp_path):
     metadata = {"M0Type": "Estimate", "M0Estimate": 321}
     data, _ = read(write_dataset(tmp_path, metadata=metadata, m0=None))
     np.testing.assert_array_equal(data.m0, np.float32(321))
 
 
+@pytest.mark.accepted(
+    "`M0Type` Absent, no background suppression: the mean control image, a note says so"
+)
 def test_m0_absent_takes_the_mean_control(tmp_path):
     volumes = np.stack([M0, 0.98 * M0, 1.2 * M0, M0], -1)
     timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5, "M0Type": "Absent"}
@@ -213,6 +340,7 @@ def test_m0_absent_takes_the_mean_control(tmp_path):
     assert mentions(messages, "Absent", "mean control")
 
 
+@pytest.mark.accepted("An M0 scan with a repetition time below 5 s: not corrected, a note says so")
 def test_short_repetition_time_of_m0_is_noted(tmp_path):
     root = write_dataset(tmp_path)
     path = root / "sub-01" / "perf" / "sub-01_m0scan.json"
@@ -223,9 +351,20 @@ def test_short_repetition_time_of_m0_is_noted(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "efficiency", "note"),
     [
-        ({"LabelingEfficiency": 0.7, "BackgroundSuppression": True}, 0.7, None),
-        ({"LabelingEfficiency": None}, 0.85, "default"),
-        (
+        accepted(
+            "`LabelingEfficiency` stated: used as it is",
+            {"LabelingEfficiency": 0.7, "BackgroundSuppression": True},
+            0.7,
+            None,
+        ),
+        accepted(
+            "`LabelingEfficiency` not stated: 0.85, a note says so",
+            {"LabelingEfficiency": None},
+            0.85,
+            "default",
+        ),
+        accepted(
+            "Background suppression with a count of pulses: 0.85 times 0.95 for each",
             {
                 "LabelingEfficiency": None,
                 "BackgroundSuppression": True,
@@ -234,8 +373,13 @@ def test_short_repetition_time_of_m0_is_noted(tmp_path):
             0.85 * 0.95**2,
             "2 background-suppression pulses",
         ),
-        ({"LabelingEfficiency": None, "BackgroundSuppression": True}, 0.85, "losses are left out"),
-        ({"ArterialSpinLabelingType": "CASL"}, 0.8, None),
+        accepted(
+            "Background suppression with pulses not counted: 0.85, a note says so",
+            {"LabelingEfficiency": None, "BackgroundSuppression": True},
+            0.85,
+            "losses are left out",
+        ),
+        accepted("Continuous labelling (CASL)", {"ArterialSpinLabelingType": "CASL"}, 0.8, None),
     ],
 )
 def test_labeling_efficiency(tmp_path, changes, efficiency, note):
@@ -246,7 +390,13 @@ def test_labeling_efficiency(tmp_path, changes, efficiency, note):
 
 @pytest.mark.parametrize(
     ("direction", "axis", "reverse"),
-    [(None, 2, False), ("k", 2, False), ("k-", 2, True), ("j", 1, False), ("i-", 0, True)],
+    [
+        accepted("2D readout with `SliceTiming`", None, 2, False),
+        ("k", 2, False),
+        accepted("`SliceEncodingDirection` of any axis and sign", "k-", 2, True),
+        ("j", 1, False),
+        ("i-", 0, True),
+    ],
 )
 def test_slices_of_a_2d_readout_are_later(tmp_path, direction, axis, reverse):
     times = [round(0.04 * k, 2) for k in range(SHAPE[axis])]
@@ -261,12 +411,16 @@ def test_slices_of_a_2d_readout_are_later(tmp_path, direction, axis, reverse):
     np.testing.assert_allclose(delays, np.broadcast_to(expected, delays.shape), rtol=1e-6)
 
 
+@pytest.mark.accepted("`SliceTiming` beside a 3D readout: ignored, a note says so")
 def test_slice_timing_of_a_3d_readout_is_ignored(tmp_path):
     data, messages = read(write_dataset(tmp_path, metadata={"SliceTiming": [0.0, 0.1, 0.2]}))
     assert not data.readout_delay.any()
     assert mentions(messages, "SliceTiming ignored")
 
 
+@pytest.mark.accepted(
+    "Keys of a sidecar inherited from the dataset or the participant, the nearest first"
+)
 def test_sidecar_keys_are_inherited(tmp_path):
     root = write_dataset(tmp_path, metadata={"LabelingEfficiency": None, "M0Type": None})
     save_json(root / "asl.json", {"LabelingEfficiency": 0.6, "M0Type": "Absent"})
@@ -274,6 +428,7 @@ def test_sidecar_keys_are_inherited(tmp_path):
     assert read(root)[0].protocol.labeling_efficiency == 0.6
 
 
+@pytest.mark.accepted("The whole sidecar and aslcontext.tsv inherited from the root of the dataset")
 def test_all_metadata_and_volume_types_inherited(tmp_path):
     root = write_dataset(tmp_path)
     perf = root / "sub-01" / "perf"
@@ -282,6 +437,7 @@ def test_all_metadata_and_volume_types_inherited(tmp_path):
     np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
 
 
+@pytest.mark.accepted("Several participants, sessions and runs")
 def test_sessions_runs_and_participants(tmp_path):
     write_dataset(tmp_path, stem="sub-01_ses-a_run-2", folder="sub-01/ses-a/perf")
     write_dataset(tmp_path, stem="sub-01_ses-a_run-1", folder="sub-01/ses-a/perf")
@@ -298,6 +454,7 @@ def test_sessions_runs_and_participants(tmp_path):
         assert [run.stem for run in find_runs(tmp_path, [label])] == ["sub-02"]
 
 
+@pytest.mark.accepted("A mask given with `--mask`")
 def test_given_mask_comes_first(tmp_path):
     root = write_dataset(tmp_path)
     own = np.zeros(SHAPE, np.int16)
@@ -317,12 +474,14 @@ def test_given_mask_comes_first(tmp_path):
         "masks/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
     ],
 )
+@pytest.mark.accepted("Masks of a tissue, a lesion, another space or another run: left alone")
 def test_mask_of_something_else_is_left(tmp_path, other):
     root = write_dataset(tmp_path)
     save_nifti(root / "derivatives" / other, np.ones(SHAPE, np.uint8))
     np.testing.assert_array_equal(read(root)[0].mask, MASK)
 
 
+@pytest.mark.accepted("A mask without a description among the derivatives")
 def test_mask_without_description_is_found(tmp_path):
     root = write_dataset(tmp_path, mask=None)
     path = root / "derivatives" / "other" / "sub-01" / "perf" / "sub-01_mask.nii"
@@ -330,6 +489,7 @@ def test_mask_without_description_is_found(tmp_path):
     np.testing.assert_array_equal(read(root)[0].mask, MASK)
 
 
+@pytest.mark.accepted("No mask: one is made from M0, a note says so")
 def test_mask_made_from_m0(tmp_path):
     shape = (24, 24, 3)
     brain = np.zeros(shape, bool)
@@ -344,6 +504,9 @@ def test_mask_made_from_m0(tmp_path):
     assert mentions(messages, "made one", "M0")
 
 
+@pytest.mark.accepted(
+    "NaN, infinite values or M0 of zero in some voxels: skipped and counted, a note says so"
+)
 def test_bad_voxels_are_kept_as_nan_and_counted(tmp_path):
     volumes, m0 = DELTA_M.copy(), M0.copy()
     volumes[2, 2, 0, 1] = np.nan
@@ -357,7 +520,13 @@ def test_bad_voxels_are_kept_as_nan_and_counted(tmp_path):
     assert data.valid.sum() == MASK.sum() - 3
 
 
-@pytest.mark.parametrize("place", ["map", "path"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        accepted("A T1 map of the participant (`--t1_tissue=map`)", "map"),
+        accepted("A T1 map given with `--t1_tissue=FILE`", "path"),
+    ],
+)
 def test_t1_map(tmp_path, place):
     root = write_dataset(tmp_path)
     t1 = np.linspace(0.8, 1.6, MASK.size, dtype=np.float32).reshape(SHAPE)

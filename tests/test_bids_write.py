@@ -4,14 +4,23 @@ import dataclasses
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-from bids_fixtures import AFFINE, DELTA_M, MASK, PROTOCOL, SHAPE, asl_data, phantom, write_dataset
+from bids_fixtures import (
+    AFFINE,
+    DELTA_M,
+    MASK,
+    PROTOCOL,
+    SHAPE,
+    VALIDATOR,
+    asl_data,
+    phantom,
+    validation_errors,
+    write_dataset,
+)
 
 import asl_pinn
 from asl_pinn import files
@@ -29,7 +38,6 @@ from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.encoding import encode, encoding_matrix
 from asl_pinn.errors import InputError
 
-VALIDATOR = Path(sys.executable).parent / "bids-validator-deno"
 MAPS = PerfusionMaps(
     cbf=np.where(MASK, 60.0, 0.0),
     att=np.where(MASK, 1.2, 0.0),
@@ -56,14 +64,6 @@ def digests(root: Path) -> dict[str, str]:
         for path in sorted(root.rglob("*"))
         if path.is_file()
     }
-
-
-def validation_errors(root: Path) -> list[dict]:
-    result = subprocess.run(
-        [VALIDATOR, root, "--format", "json"], capture_output=True, text=True, check=False
-    )
-    issues = json.loads(result.stdout)["issues"]["issues"]
-    return [issue for issue in issues if issue["severity"] == "error"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from bids_fixtures import VALIDATOR, validation_errors
 
 from asl_pinn import __version__, bids
 from asl_pinn.cli import COMMANDS, main
@@ -71,6 +72,16 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
     assert Path(f"{base}_maps.png").read_bytes().startswith(b"\x89PNG")
     assert "sub-01" in Path(f"{base}_report.html").read_text()
     assert (tmp_path / "dataset_description.json").is_file()
+    assert "sub-01" in (tmp_path / "group_desc-nlls_report.html").read_text()
+
+
+@pytest.mark.skipif(not VALIDATOR.is_file(), reason="bids-validator-deno is not installed")
+def test_official_validator_finds_no_errors_in_what_commands_write(tmp_path):
+    raw, maps = tmp_path / "raw", tmp_path / "raw" / "derivatives" / "asl_pinn"
+    assert asl_pinn("simulate", f"--output_dir={raw}", "--resolution=4", "--encoded") == 0
+    assert asl_pinn("quantify", raw, maps, "participant", "--method=fixed-att") == 0
+    for folder in (raw, raw / "derivatives" / "truth", maps):
+        assert validation_errors(folder) == []
 
 
 @pytest.mark.usefixtures("plain_pictures")

@@ -9,10 +9,20 @@ from numpy.typing import NDArray
 
 from asl_pinn import kinetics
 from asl_pinn.data import AslData, PerfusionMaps, Phantom, Status
-from asl_pinn.plots import axial_view, comparison_figure, fit_figure, histogram_figure, map_figure
+from asl_pinn.plots import (
+    axial_view,
+    comparison_figure,
+    fit_figure,
+    histogram_figure,
+    map_figure,
+    residual_figure,
+    status_figure,
+)
 from asl_pinn.plots.axial import framed
 from asl_pinn.plots.style import limits
 from asl_pinn.protocol import label_durations, time_encoded_protocol
+from asl_pinn.residuals import predicted
+from asl_pinn.tissue import find_tissues
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 3, 0, -12], [0, 0, 4, -8], [0, 0, 0, 1]])
 SHAPE = (11, 9, 5)
@@ -201,6 +211,10 @@ def test_histogram_and_fit_figures_take_any_number_of_voxels(n_fitted):
     )
     status = np.where(np.arange(400) < n_fitted, Status.FITTED, Status.SKIPPED)
     maps = dataclasses.replace(result(truth), status=status.reshape(20, 20, 1).astype(np.int8))
-    histogram, fit = histogram_figure(maps), fit_figure(data, maps)
+    tissues, images = find_tissues(data), predicted(data, maps)
+    histogram, fit = histogram_figure(maps, tissues), fit_figure(data, maps, images)
     assert (n_coloured(histogram) > 1000) == (n_fitted > 0)
     assert (n_coloured(fit) > 100) == (n_fitted > 0)
+    status_row = status_figure(maps, truth.mask, RAS)
+    assert n_coloured(status_row) > 1000
+    assert len(residual_figure(data, maps, images, tissues)) > 1000

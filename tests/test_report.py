@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -6,8 +7,13 @@ import numpy as np
 import pytest
 
 from asl_pinn.data import AslData, PerfusionMaps, Status
+from asl_pinn.estimators import ESTIMATORS
+from asl_pinn.methods import methods_text
+from asl_pinn.options import resolve
 from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.report import html_report
+from asl_pinn.report import html_report, report_figures
+from asl_pinn.residuals import predicted
+from asl_pinn.tissue import Tissues, find_tissues
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img"}
@@ -71,8 +77,11 @@ def report(data, maps, **changes) -> str:
     arguments = {
         "title": "sub-01",
         "method": "nlls",
-        "figures": {"the maps": b"\x89PNG picture"},
-        "provenance": {"seed": 0, "bounds": [0.0, 200.0], "source": "bids::sub-01"},
+        "description": "Voxels were fitted with a bound of {cbf_max:g} [2].",
+        "references": ("Somebody A. A journal 2001.",),
+        "tissues": find_tissues(data),
+        "figures": {"maps": b"\x89PNG picture"},
+        "provenance": {"seed": 0, "bounds": [0.0, 200.0], "Options": {"cbf_max": 150.0}},
         "notes": ["two volumes were averaged"],
     }
     return html_report(data, maps, **{**arguments, **changes})
@@ -112,20 +121,41 @@ def test_medians_and_quartiles_are_over_voxels_fitted_within_bounds(data, maps):
     assert not any("grey matter" in row for row in rows)
 
 
+def test_standard_deviations_are_summarised_or_said_to_be_missing(data, maps):
+    assert "This method gives no standard deviations." in Page(report(data, maps)).text
+    with_sd = dataclasses.replace(maps, cbf_sd=0.5 * maps.cbf, att_sd=0.1 * maps.att)
+    whole = Tissues({"everything": data.mask}, "")
+    rows = Page(report(data, with_sd, tissues=whole)).rows
+    assert ["everything", "CBF [mL/100g/min]", "20.0", "50"] in rows
+    assert ["everything", "ATT [s]", "0.10", "10"] in rows
+
+
 def test_grey_matter_is_summarised_where_given(data, maps):
     grey = np.zeros_like(data.mask)
     grey[3] = True
-    rows = Page(report(data, maps, grey_matter=grey)).rows
+    rows = Page(report(data, maps, tissues=find_tissues(data, grey))).rows
     assert ["grey matter", "CBF [mL/100g/min]", "55.0", "50.0 to 60.0", "6"] in rows
 
 
 def test_voxels_are_counted_by_outcome(data, maps):
     rows = {row[0]: row[1:] for row in Page(report(data, maps)).rows if row}
-    assert rows["fitted within the bounds"] == ["13", "72.2"]
-    assert rows["ended on a bound"] == ["2", "11.1"]
-    assert rows["did not converge"] == ["1", "5.6"]
-    assert next(row for name, row in rows.items() if name.startswith("skipped"))[0] == "2"
-    assert rows["mask"] == ["18", "100.0"]
+    assert rows["fitted within the bounds"][-2:] == ["13", "72.2"]
+    assert rows["ended on a bound"][-2:] == ["2", "11.1"]
+    assert rows["did not converge"][-2:] == ["1", "5.6"]
+    assert rows["skipped"][-2:] == ["2", "11.1"]
+    assert rows["all of the mask"][-2:] == ["18", "100.0"]
+    assert "poor fit" not in rows
+
+
+def test_voxels_that_the_model_does_not_describe_are_counted(data, maps):
+    images = predicted(data, maps)
+    delta_m = np.nan_to_num(images)
+    delta_m[2, 0, 0] += 4.0
+    delta_m[2, 1, 0] += 2.0
+    spoiled = dataclasses.replace(data, delta_m=delta_m)
+    with_noise = dataclasses.replace(maps, noise_sd=np.sqrt(7.0 / 3.0))
+    rows = {row[0]: row for row in Page(report(spoiled, with_noise)).rows if row}
+    assert rows["poor fit"][-2:] == ["1", "5.6"]
 
 
 def test_acquisition_lists_every_delay_and_constant(data, maps):
@@ -140,7 +170,7 @@ def test_acquisition_lists_every_delay_and_constant(data, maps):
 def test_provenance_and_notes_are_there(data, maps):
     page = Page(report(data, maps))
     assert ["bounds", "[0.0, 200.0]"] in page.rows
-    assert ["source", "bids::sub-01"] in page.rows
+    assert ["cbf_max", "150.0"] in page.rows
     assert "two volumes were averaged" in page.text
 
 
@@ -150,23 +180,56 @@ def test_every_text_is_escaped(data, maps):
         maps,
         title=NASTY,
         method=NASTY,
-        figures={NASTY: b""},
-        provenance={NASTY: NASTY, "list": [NASTY]},
+        description=NASTY,
+        references=[NASTY],
+        tissues=Tissues({NASTY: data.mask}, NASTY),
+        provenance={NASTY: NASTY, "list": [NASTY], "Options": {NASTY: NASTY}},
         notes=[NASTY],
     )
     assert "<script" not in text
     assert "alert('x')" not in text
     page = Page(text)
     assert page.open == []
-    assert "".join(page.text).count("alert(") == 9
+    assert "".join(page.text).count("alert(") == 16
 
 
 def test_empty_sections_are_left_out(data, maps):
-    headings = re.findall("<h2>(.*?)</h2>", report(data, maps, notes=[], figures={}, provenance={}))
-    assert headings == ["Perfusion", "Voxels", "Acquisition"]
+    text = report(data, maps, notes=[], figures={}, description="", provenance={})
+    assert re.findall("<h2>(.*?)</h2>", text) == [
+        "Perfusion",
+        "Uncertainty",
+        "Flagged voxels",
+        "Acquisition",
+        "Methods",
+        "Citation",
+    ]
 
 
 def test_a_result_without_fitted_voxels_is_still_described(data, maps):
     nothing = PerfusionMaps(maps.cbf * 0.0, maps.att * 0.0, np.zeros_like(maps.status))
     rows = Page(report(data, nothing)).rows
     assert ["all voxels", "CBF [mL/100g/min]", "n/a", "n/a", "0"] in rows
+
+
+@pytest.mark.parametrize("method", ESTIMATORS)
+def test_methods_paragraph_states_what_was_done(data, maps, method):
+    entry = ESTIMATORS[method]
+    options = dataclasses.asdict(resolve(entry.options()))
+    text, works = methods_text(data, maps, method, entry.description, entry.references, options)
+    for fact in (method, "3 delays", "2, 1, 1 s", "2.5, 1.5, 0.5 s", "1.65 s", "of 1.33 s", "0.85"):
+        assert fact in text
+    assert "Of the 18 voxels of the mask, 13 were fitted" in text
+    assert "{" not in text
+    cited = {
+        int(number) for group in re.findall(r"\[([\d, ]+)\]", text) for number in group.split(",")
+    }
+    assert cited == set(range(1, 1 + len(works)))
+
+
+def test_figures_of_a_report(data, maps):
+    tissues = find_tissues(data)
+    with_sd = dataclasses.replace(maps, cbf_sd=maps.cbf, att_sd=maps.att)
+    figures = report_figures(data, with_sd, tissues, "sub-01")
+    assert list(figures) == ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
+    assert all(png.startswith(b"\x89PNG") for png in figures.values())
+    assert len(Page(report(data, with_sd, figures=figures)).sources) == 6

@@ -1,6 +1,7 @@
 """BIDS datasets in, BIDS derivatives out."""
 
 from asl_pinn.bids.dataset import AslRun, find_runs
+from asl_pinn.bids.masks import read_grey_matter
 from asl_pinn.bids.read import ReadNotes, read_run
 from asl_pinn.bids.write import (
     desc_label,
@@ -17,6 +18,7 @@ __all__ = [
     "find_runs",
     "maps_sidecar",
     "read_finished",
+    "read_grey_matter",
     "read_run",
     "write_maps",
     "write_simulation",

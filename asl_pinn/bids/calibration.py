@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.bids.dataset import AslRun
 from asl_pinn.bids.images import Image, check_same_grid, load_image
-from asl_pinn.bids.sidecar import flag, number, require
+from asl_pinn.bids.sidecar import brief, flag, number, require
 from asl_pinn.errors import InputError
 
 _RELAXED = 5.0
@@ -67,7 +67,8 @@ def read_m0(
         notes.append("M0Type is 'Absent': the mean control image was taken as M0")
     else:
         raise InputError(
-            f"{run.sidecar.path}: M0Type is {kind!r}; use Separate, Included, Estimate or Absent"
+            f"{run.sidecar.path}: M0Type is {brief(kind)}; "
+            "use Separate, Included, Estimate or Absent"
         )
     if not (m0[np.isfinite(m0)] > 0.0).any():
         raise InputError(f"{source}: M0 is nowhere positive; quantification divides by it")

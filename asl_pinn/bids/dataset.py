@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asl_pinn.bids.sidecar import Sidecar, read_json
+from asl_pinn.bids.sidecar import Sidecar, read_json, refuse_large_text
 from asl_pinn.errors import InputError
 
 if TYPE_CHECKING:
@@ -138,6 +138,9 @@ def _layout(bids_dir: Path) -> "BIDSLayout":
     if not description.is_file():
         raise InputError(f"{bids_dir}: no BIDS dataset, it has no dataset_description.json")
     read_json(description)
+    for pattern in ("*.json", "sub-*/**/*.json"):
+        for sidecar in filter(Path.is_file, bids_dir.glob(pattern)):
+            refuse_large_text(sidecar)
     with warnings.catch_warnings():
         # pybids warns of its own deprecations and of entities that this package does not use
         warnings.simplefilter("ignore")
@@ -149,9 +152,17 @@ def _layout(bids_dir: Path) -> "BIDSLayout":
         except Exception as error:  # pybids and its database raise many kinds
             for sidecar in sorted(bids_dir.rglob("*.json")):
                 if sidecar.stem.endswith(("asl", "m0scan")):
-                    read_json(sidecar)
+                    _check_intention(sidecar)
             reason = " ".join(str(error).split())
             raise InputError(f"{bids_dir}: pybids cannot index it ({reason})") from None
+
+
+def _check_intention(sidecar: Path) -> None:
+    """Refuse what pybids stumbles over, by the name of the file that it leaves out."""
+    intended = read_json(sidecar).get("IntendedFor", [])
+    targets = intended if isinstance(intended, list) else [intended]
+    if not all(isinstance(target, str) for target in targets):
+        raise InputError(f"{sidecar}: IntendedFor must be a file or a list of files of the dataset")
 
 
 def _run(layout: "BIDSLayout", image: "BIDSFile", bids_dir: Path) -> AslRun:
@@ -198,10 +209,10 @@ def _m0scan(layout: "BIDSLayout", image: "BIDSFile") -> "BIDSFile | None":
 
 
 def _is_intended_for(metadata: dict[str, Any], path: Path) -> bool:
-    intended = metadata.get("IntendedFor", [])
-    targets = [intended] if isinstance(intended, str) else intended
-    return any(f"/{path.as_posix()}".endswith(f"/{_plain_target(target)}") for target in targets)
-
-
-def _plain_target(target: str) -> str:
-    return str(target).removeprefix("bids::").removeprefix("/")
+    intended = metadata.get("IntendedFor")
+    targets = intended if isinstance(intended, list) else [intended]
+    return any(
+        f"/{path.as_posix()}".endswith(f"/{target.removeprefix('bids::').removeprefix('/')}")
+        for target in targets
+        if isinstance(target, str)
+    )

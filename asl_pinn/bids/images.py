@@ -2,24 +2,28 @@
 
 import dataclasses
 import gzip
+import logging
 import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError, SpatialImage
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
 
-MAX_VOXELS = 2**31
+MAX_VOXELS = 2**30
+_MAX_EXTENSION = 2**26
 _MAX_DEFLATE_RATIO = 1032
-_CHUNK = 2**20
+_MAX_SURPLUS = 2**20
+_VOXEL_EDGES = (0.05, 200.0)
 _GRID_TOLERANCE = 1e-3
+_REFUSED_FAULT = 30  # of nibabel's levels: from here on it would guess what was meant
+_SILENT = logging.Logger("nibabel", logging.CRITICAL + 1)
 _UNREADABLE = (
     ImageFileError,
     HeaderDataError,
@@ -74,12 +78,13 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
     if not path.is_file():
         raise InputError(f"{path}: no such file; check the path")
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            image: Any = nib.load(path, mmap=False)
-            _check_header(path, image, ndim)
-            values = np.asarray(_verified(path, image).dataobj, dtype=np.float32)
+        with np.errstate(all="ignore"):
+            image = _read(path, ndim)
+            values = np.asarray(image.dataobj, dtype=np.float32)
     except InputError:
         raise
+    except MemoryError:
+        raise InputError(f"{path}: does not fit into memory; crop or split the series") from None
     except _UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
@@ -117,23 +122,31 @@ def check_same_grid(image: Image, reference: Image) -> None:
         )
 
 
-def _verified(path: Path, image: nib.Nifti1Image) -> nib.Nifti1Image:
-    """Image read from a compressed file to its very end, where the checksum is."""
-    if path.suffix != ".gz":
-        return image
-    n_bytes = math.prod(image.shape) * image.get_data_dtype().itemsize
-    proxy: Any = image.dataobj
-    with gzip.open(path) as stream:
-        content = stream.read(proxy.offset + n_bytes)
-        while stream.read(_CHUNK):
-            pass
-    return type(image).from_bytes(content)
+def _read(path: Path, ndim: Sequence[int]) -> nib.Nifti1Image:
+    """Image whose header was checked before its voxels were read, to the checksum at the end."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
+        head = stream.read(nib.Nifti2Header.sizeof_hdr)
+        kinds = (nib.Nifti1Image, nib.Nifti2Image)
+        kind = next((k for k in kinds if k.header_class.may_contain_header(head)), None)
+        if kind is None:
+            raise InputError(f"{path}: not a NIfTI image; convert it to .nii.gz")
+        header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
+        header.check_fix(logger=_SILENT, error_level=_REFUSED_FAULT)
+        claimed = _claimed_bytes(path, header, ndim)
+        content = head + stream.read(claimed - len(head)) if claimed > len(head) else head
+        if len(content) < claimed:
+            raise InputError(
+                f"{path}: truncated, the header claims {claimed} bytes and the file holds "
+                f"{len(content)}; replace the file"
+            )
+        if len(stream.read(_MAX_SURPLUS + 1)) > _MAX_SURPLUS:
+            raise InputError(f"{path}: holds far more than its header claims; replace the file")
+    return kind.from_bytes(content)
 
 
-def _check_header(path: Path, image: SpatialImage, ndim: Sequence[int]) -> None:
-    if not isinstance(image, nib.Nifti1Image):
-        raise InputError(f"{path}: not a NIfTI image; convert it to .nii.gz")
-    shape, dtype = image.shape, image.get_data_dtype()
+def _claimed_bytes(path: Path, header: nib.Nifti1Header, ndim: Sequence[int]) -> int:
+    """Size of the uncompressed file that a header claims, if it can be an image to quantify."""
+    shape, dtype = header.get_data_shape(), header.get_data_dtype()
     if dtype.kind not in "iuf":
         raise InputError(f"{path}: holds {dtype} values; real-valued magnitude data are needed")
     if len(shape) not in ndim:
@@ -141,11 +154,28 @@ def _check_header(path: Path, image: SpatialImage, ndim: Sequence[int]) -> None:
         raise InputError(f"{path}: image is {len(shape)}D with shape {shape}, not {accepted}")
     if min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
         raise InputError(f"{path}: header claims an impossible shape, {shape}; replace the file")
+    offset = header.get_data_offset()
+    if not 0 <= offset <= _MAX_EXTENSION:
+        raise InputError(
+            f"{path}: header claims that the voxels begin at byte {offset}; replace the file"
+        )
+    claimed = offset + math.prod(shape) * dtype.itemsize
     ratio = _MAX_DEFLATE_RATIO if path.suffix == ".gz" else 1
-    if math.prod(shape) * dtype.itemsize > path.stat().st_size * ratio:
+    if claimed > path.stat().st_size * ratio:
         raise InputError(
             f"{path}: header claims shape {shape}, more than a file of this size can hold; "
             "the image is truncated, replace the file"
         )
-    if not np.isfinite(image.affine).all() or np.linalg.det(image.affine[:3, :3]) == 0.0:
+    _check_affine(path, header.get_best_affine())
+    return claimed
+
+
+def _check_affine(path: Path, affine: NDArray[np.float64]) -> None:
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise InputError(f"{path}: affine is not invertible; repair the header's orientation")
+    edges = nib.affines.voxel_sizes(affine)
+    if edges.min() < _VOXEL_EDGES[0] or edges.max() > _VOXEL_EDGES[1]:
+        stated = " x ".join(f"{edge:g}" for edge in edges)
+        raise InputError(
+            f"{path}: header states voxels of {stated} mm; repair its orientation, in millimetres"
+        )

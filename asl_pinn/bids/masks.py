@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, file_entities
 from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 
 _PADDING = 4
@@ -80,6 +81,40 @@ def load_mask(path: Path, reference: Image) -> NDArray[np.bool_]:
     return inside
 
 
+def read_grey_matter(run: AslRun, data: AslData) -> NDArray[np.bool_] | None:
+    """Grey matter of a run from the dataset's derivatives, where it is known on the ASL grid.
+
+    Looked at are `*_label-GM_probseg`, whose voxels above one half count, `*_label-GM_mask` and
+    `*_desc-greymatter_mask` in `derivatives/*/<folder of the run>`, with entities that do not
+    contradict the run's. Images that are unreadable or on another grid are passed over.
+
+    Parameters
+    ----------
+    run : AslRun
+    data : AslData
+        Read from it.
+
+    Returns
+    -------
+    ndarray of bool, shape (X, Y, Z), or None
+        None where there is no such image, or it has no such voxel in the mask.
+    """
+    for pattern in ("label-GM_probseg", "label-GM_mask", "desc-greymatter_mask"):
+        for folder in sorted(run.bids_dir.glob(f"derivatives/*/{run.folder.as_posix()}")):
+            for path in sorted(folder.glob(f"*_{pattern}.nii*")):
+                if not _matches(run, path):
+                    continue
+                try:
+                    image = load_image(path)
+                    check_same_grid(image, Image(run.path, data.m0, data.affine))
+                except InputError:
+                    continue  # it serves the report alone, for which no fit is given up
+                grey_matter = image.values > 0.5
+                if (grey_matter & data.valid).any():
+                    return grey_matter
+    return None
+
+
 def mask_from_m0(m0: NDArray[np.float32], affine: NDArray) -> NDArray[np.bool_]:
     """Brain mask from the gap in the histogram of M0, after nilearn's `compute_epi_mask`.
 
@@ -109,10 +144,15 @@ def mask_from_m0(m0: NDArray[np.float32], affine: NDArray) -> NDArray[np.bool_]:
 
 def _fits(run: AslRun, path: Path) -> bool:
     entities = file_entities(path)
-    other_desc = entities.pop("desc", "brain") == "greymatter"
-    other_label = entities.pop("label", "brain") != "brain"
-    shared = all(run.entities.get(key) == value for key, value in entities.items())
-    return shared and not other_desc and not other_label
+    other_desc = entities.get("desc") == "greymatter"
+    other_label = entities.get("label", "brain") != "brain"
+    return _matches(run, path) and not other_desc and not other_label
+
+
+def _matches(run: AslRun, path: Path) -> bool:
+    """Whether no entity of a file contradicts the run's; desc and label say what a mask is of."""
+    entities = file_entities(path).items()
+    return all(run.entities.get(k) == v for k, v in entities if k not in ("desc", "label"))
 
 
 def _rank(run: AslRun, path: Path) -> tuple[bool, int]:

@@ -12,6 +12,7 @@ from asl_pinn.bids.calibration import read_m0
 from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
 from asl_pinn.bids.images import Image, check_same_grid, load_image
 from asl_pinn.bids.masks import find_mask, load_mask, mask_from_m0
+from asl_pinn.bids.plausible import check_differences
 from asl_pinn.bids.series import differences, read_volume_types
 from asl_pinn.bids.timing import MAX_SECONDS, labeling_efficiency, readout_delay
 from asl_pinn.data import AslData
@@ -96,6 +97,9 @@ def read_run(
         affine=series.affine,
     )
     n_skipped = _count_skipped(run, data, messages)
+    check_differences(data, run.sidecar, types, messages)
+    if data.protocol.n_delays == 1:
+        messages.append("one delay does not tell ATT: CBF holds for the ATT that is stated alone")
     files = [run.path, run.sidecar.path, context, m0_source, mask_source, t1_source]
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
     return data, ReadNotes(tuple(messages), tuple(sources), n_skipped)

@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
 
+_MAX_TEXT = 2**24
+_BRIEF = 60
+_LARGEST_WHOLE = 2**53
+
 
 @dataclasses.dataclass(frozen=True)
 class Sidecar:
@@ -78,7 +82,7 @@ def number(sidecar: Sidecar, key: str) -> float:
     """
     value = require(sidecar, key)
     if not _is_number(value) or not math.isfinite(value):
-        raise InputError(f"{sidecar.path}: {key} must be a number, it is {value!r}")
+        raise InputError(f"{sidecar.path}: {key} must be a number, it is {brief(value)}")
     return float(value)
 
 
@@ -133,8 +137,22 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
     """
     value = require(sidecar, key) if default is None else sidecar.metadata.get(key, default)
     if not isinstance(value, bool):
-        raise InputError(f"{sidecar.path}: {key} must be true or false, it is {value!r}")
+        raise InputError(f"{sidecar.path}: {key} must be true or false, it is {brief(value)}")
     return value
+
+
+def refuse_large_text(path: Path) -> None:
+    """Refuse a JSON or TSV file of more than 16 MiB before it is read.
+
+    Raises
+    ------
+    InputError
+        If it is larger.
+    OSError
+        If it is not there.
+    """
+    if path.stat().st_size > _MAX_TEXT:
+        raise InputError(f"{path}: is larger than {_MAX_TEXT} bytes; that is no sidecar or table")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -156,13 +174,24 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or holds something else.
     """
     try:
+        refuse_large_text(path)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error}); repair the file") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must hold a JSON object with keys, not a bare value or list")
     return content
 
 
+def brief(value: object) -> str:
+    """Value as one line of at most 60 characters, for messages."""
+    text = repr(value)
+    return text if len(text) <= _BRIEF else f"{text[: _BRIEF - 3]}..."
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) < _LARGEST_WHOLE

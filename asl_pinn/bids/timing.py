@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn import kinetics
-from asl_pinn.bids.sidecar import Sidecar, flag, number, numbers, require
+from asl_pinn.bids.sidecar import Sidecar, brief, flag, number, numbers, require
 from asl_pinn.errors import InputError
 
 MAX_SECONDS = 30.0
@@ -111,7 +111,8 @@ def readout_delay(
     axis = _AXES.get(direction.removesuffix("-"))
     if axis is None:
         raise InputError(
-            f"{sidecar.path}: SliceEncodingDirection is {direction!r}; use i, j, k, i-, j- or k-"
+            f"{sidecar.path}: SliceEncodingDirection is {brief(direction)}; "
+            "use i, j, k, i-, j- or k-"
         )
     if acquisition == "3D" or not stated:
         if acquisition == "2D" and shape[axis] > 1:
@@ -158,7 +159,7 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
     labelling = require(sidecar, "ArterialSpinLabelingType")
     if labelling not in ("CASL", "PCASL"):
         raise InputError(
-            f"{sidecar.path}: ArterialSpinLabelingType is {labelling!r}; "
+            f"{sidecar.path}: ArterialSpinLabelingType is {brief(labelling)}; "
             "only CASL and PCASL can be quantified"
         )
     if sidecar.metadata.get("LabelingEfficiency") is not None:

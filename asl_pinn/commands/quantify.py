@@ -18,6 +18,7 @@ from asl_pinn.commands.arguments import define_execution_flags, positional, requ
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import ESTIMATORS
 from asl_pinn.files import require_writable
+from asl_pinn.group import write_group_page
 from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
 from asl_pinn.quantify import Job, Outcome, State, quantify_one
@@ -120,6 +121,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
             log.warning("%s", line)
             print(f"asl-pinn: {line}", file=sys.stderr)
             raise
+        if any(outcome.state in _DONE for outcome in outcomes):
+            write_group_page(jobs[0].output_dir, jobs[0].settings.method)
         return _status(jobs, outcomes, log)
 
 

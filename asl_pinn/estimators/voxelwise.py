@@ -77,7 +77,8 @@ def check(data: AslData, options: NllsOptions) -> None:
     """
     if data.protocol.n_delays < 3:
         raise InputError(
-            f"{data.protocol.n_delays} delay(s) in the data; CBF, ATT and the noise need at least 3"
+            f"{data.protocol.n_delays} delay(s) in the data; CBF, ATT and the noise need at least "
+            "3: hold ATT with --method=fixed-att --att=SECONDS"
         )
     check_att_bounds(options.att_min, options.att_max)
     for name in ("cbf_max", "att_guess_sd", "loss_scale", "xtol", "ftol"):

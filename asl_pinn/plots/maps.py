@@ -1,11 +1,13 @@
 """Pictures of maps: one result, or several beside the truth."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from asl_pinn.data import PerfusionMaps, Phantom
@@ -16,7 +18,13 @@ _BACKGROUND = "0.93"
 _MOST_SLICES = 6
 
 
-def map_figure(maps: PerfusionMaps, mask: NDArray, affine: NDArray, title: str) -> bytes:
+def map_figure(
+    maps: PerfusionMaps,
+    mask: NDArray,
+    affine: NDArray,
+    title: str,
+    names: Sequence[str] = tuple(MAPS),
+) -> bytes:
     """Picture of CBF and ATT, and of their standard deviations where there are any.
 
     Parameters
@@ -29,6 +37,8 @@ def map_figure(maps: PerfusionMaps, mask: NDArray, affine: NDArray, title: str) 
         Voxel indices to scanner coordinates [mm].
     title : str
         Heading of the picture.
+    names : sequence of str
+        Which of 'cbf', 'att', 'cbf_sd' and 'att_sd' to draw, of those that there are.
 
     Returns
     -------
@@ -38,19 +48,19 @@ def map_figure(maps: PerfusionMaps, mask: NDArray, affine: NDArray, title: str) 
         percentile 99.
     """
     view = axial_view(mask, affine)
-    shown = _spread(np.flatnonzero(view.slices.any(axis=(1, 2))))
+    shown = spread(np.flatnonzero(view.slices.any(axis=(1, 2))))
     outlines = np.nan_to_num(framed(view.slices, view.slices))[shown]
     where = estimated(maps)
-    names = [name for name in MAPS if getattr(maps, name) is not None]
+    names = [name for name in names if getattr(maps, name) is not None]
     with matplotlib.rc_context(STYLE):
         width = np.clip(4.0 / len(shown), 1.35, 2.4)
-        figure, axes = _panels(len(names), len(shown), width, outlines, view.aspect)
+        figure, axes = panels(len(names), len(shown), width, outlines, view.aspect)
         for row, name in zip(axes, names, strict=True):
             label, colours = MAPS[name]
             volume = axial_view(np.where(where, getattr(maps, name), np.nan), affine).slices
             ends = limits(volume, 1.0 if name == "att" else None, 99.0)
             pictures = framed(volume, view.slices)[shown]
-            _draw_row(row, pictures, outlines, view.aspect, colours, ends, label)
+            draw_row(row, pictures, outlines, view.aspect, colours, ends, label)
         for ax, k in zip(axes[0], shown, strict=True):
             ax.set_title(f"z = {view.height[k]:.0f} mm")
         figure.suptitle(title)
@@ -88,7 +98,7 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
     outline = np.nan_to_num(framed(brain, brain))
     outlines = np.repeat(outline, 1 + len(estimates), axis=0)
     with matplotlib.rc_context(STYLE):
-        figure, axes = _panels(4, len(outlines), 1.8, outlines, view.aspect)
+        figure, axes = panels(4, len(outlines), 1.8, outlines, view.aspect)
         for row, error_row, name in zip(axes[:2], axes[2:], ("cbf", "att"), strict=True):
             label, colours = MAPS[name]
             known = picture(getattr(truth, name), truth.mask)
@@ -100,12 +110,12 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
                 ]
             )
             ends = limits(known, 1.0 if name == "att" else None, 99.0)
-            _draw_row(row, pictures, outlines, view.aspect, colours, ends, label)
+            draw_row(row, pictures, outlines, view.aspect, colours, ends, label)
             errors = 100.0 * (pictures[1:] - known) / known
             worst = limits(np.abs(errors), None, 95.0)[1]
             label = f"error of {name.upper()} [%]"
             ends = (-worst, worst)
-            _draw_row(error_row[1:], errors, outlines[1:], view.aspect, "RdBu_r", ends, label)
+            draw_row(error_row[1:], errors, outlines[1:], view.aspect, "RdBu_r", ends, label)
             for ax, error in zip(error_row[1:], errors, strict=True):
                 finite = np.abs(error[np.isfinite(error)])
                 middle = f"{np.median(finite):.1f} %" if finite.size else "none"
@@ -117,13 +127,13 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
         return png(figure)
 
 
-def _spread(indices: NDArray) -> NDArray:
+def spread(indices: NDArray) -> NDArray:
     """At most `_MOST_SLICES` of the indices, evenly spread."""
     n_shown = min(_MOST_SLICES, len(indices))
     return indices[np.floor((np.arange(n_shown) + 0.5) * len(indices) / n_shown).astype(int)]
 
 
-def _panels(
+def panels(
     n_rows: int, n_columns: int, width: float, pictures: NDArray, aspect: float
 ) -> tuple[Figure, NDArray]:
     """Figure with panels of this width [inch] and the proportions of the pictures."""
@@ -133,7 +143,7 @@ def _panels(
     return figure, figure.subplots(n_rows, n_columns, squeeze=False)
 
 
-def _draw_row(
+def draw_row(
     axes: NDArray,
     pictures: NDArray,
     outlines: NDArray,
@@ -143,20 +153,7 @@ def _draw_row(
     label: str,
 ) -> None:
     """Pictures that share one colour bar, with the brain's outline and orientation."""
-    for ax, picture, outline in zip(axes, pictures, outlines, strict=True):
-        drawn = ax.imshow(
-            picture,
-            origin="lower",
-            aspect=aspect,
-            cmap=matplotlib.colormaps[colours].with_extremes(bad=_BACKGROUND),
-            vmin=ends[0],
-            vmax=ends[1],
-            interpolation="nearest",
-        )
-        if outline.any():
-            ax.contour(outline, levels=[0.5], colors="0.35", linewidths=0.5)
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
+    drawn = draw_pictures(axes, pictures, outlines, aspect, matplotlib.colormaps[colours], ends)
     below, above = bool((pictures < ends[0]).any()), bool((pictures > ends[1]).any())
     axes[0].figure.colorbar(
         drawn,
@@ -166,7 +163,33 @@ def _draw_row(
         aspect=14,
         extend={(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[below, above],
     )
+
+
+def draw_pictures(
+    axes: NDArray,
+    pictures: NDArray,
+    outlines: NDArray,
+    aspect: float,
+    colours: Colormap,
+    ends: tuple[float, float],
+) -> AxesImage:
+    """Pictures with the brain's outline, and the orientation of the first."""
+    for ax, picture, outline in zip(axes, pictures, outlines, strict=True):
+        drawn = ax.imshow(
+            picture,
+            origin="lower",
+            aspect=aspect,
+            cmap=colours.with_extremes(bad=_BACKGROUND),
+            vmin=ends[0],
+            vmax=ends[1],
+            interpolation="nearest",
+        )
+        if outline.any():
+            ax.contour(outline, levels=[0.5], colors="0.35", linewidths=0.5)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(False)
     _mark_orientation(axes[0])
+    return drawn
 
 
 def _mark_orientation(ax: Axes) -> None:

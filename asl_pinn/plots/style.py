@@ -23,6 +23,9 @@ MAPS = {
     "att_sd": ("SD of ATT [s]", "viridis"),
 }
 
+COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73")
+"""Colours of categories, told apart by the colour-blind too (Okabe and Ito)."""
+
 
 def estimated(maps: PerfusionMaps) -> NDArray[np.bool_]:
     """Voxels with an estimate, whatever its quality, shape (X, Y, Z).

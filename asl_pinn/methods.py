@@ -1,0 +1,88 @@
+"""A methods paragraph and its references, ready to paste."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from asl_pinn import __version__
+from asl_pinn.data import AslData, PerfusionMaps, Status
+
+_BUXTON = (
+    "Buxton RB, Frank LR, Wong EC, Siewert B, Warach S, Edelman RR. A general kinetic model for "
+    "quantitative perfusion imaging with arterial spin labeling. Magn Reson Med 1998;40:383-396."
+)
+_MOST_LISTED = 12
+
+
+def software_citation() -> str:
+    """How to cite the package."""
+    return f"asl_pinn, version {__version__}: CBF and ATT from time-encoded pCASL MRI [software]."
+
+
+def methods_text(
+    data: AslData,
+    maps: PerfusionMaps,
+    method: str,
+    description: str,
+    references: Sequence[str],
+    options: Mapping[str, Any],
+) -> tuple[str, list[str]]:
+    """Describe how a result was made.
+
+    Parameters
+    ----------
+    data : AslData
+        What was quantified.
+    maps : PerfusionMaps
+        The result.
+    method : str
+        Name of the estimator.
+    description : str
+        Sentences about the estimator; {name} stands for the option of that name.
+    references : sequence of str
+        Works that `description` cites as [2], [3], ...
+    options : mapping of str to Any
+        Options of the estimator.
+
+    Returns
+    -------
+    paragraph : str
+    references : list of str
+        In the order of their numbers, which begin with 1.
+    """
+    protocol = data.protocol
+    delays = "delay" if protocol.n_delays == 1 else "delays"
+    counts = {status: int((maps.status == status).sum()) for status in Status}
+    n_mask = sum(counts.values()) - counts[Status.OUTSIDE]
+    sentences = [
+        f"Cerebral blood flow (CBF) and arterial transit time (ATT) were quantified with asl_pinn "
+        f"{__version__}, method {method}, from control-label difference images at "
+        f"{protocol.n_delays} {delays} (label duration {_listed(protocol.label_duration)} s, "
+        f"post-labelling delay {_listed(protocol.pld)} s).",
+        "The signal was modelled by Buxton's single-compartment kinetic model [1] with a T1 of "
+        f"arterial blood of {protocol.t1_blood:.4g} s, {_t1_of_tissue(data)}, a labelling "
+        f"efficiency of {protocol.labeling_efficiency:.3g}, a blood-tissue partition coefficient "
+        f"of {protocol.partition_coefficient:.3g} mL/g and the M0 of each voxel.",
+        description.format_map(options),
+        f"Of the {n_mask} voxels of the mask, {counts[Status.FITTED]} were fitted within the "
+        f"bounds, {counts[Status.ON_BOUND]} ended on a bound, {counts[Status.NOT_CONVERGED]} did "
+        f"not converge and {counts[Status.SKIPPED]} could not be quantified.",
+        "asl_pinn made no correction for motion or partial volumes.",
+    ]
+    return " ".join(sentences), [_BUXTON, *references]
+
+
+def _listed(values: np.ndarray) -> str:
+    if len(values) > _MOST_LISTED:
+        return f"{values.min():.4g} to {values.max():.4g}"
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _t1_of_tissue(data: AslData) -> str:
+    t1 = data.t1_tissue[data.valid]
+    if not t1.size:
+        return "a T1 of tissue"
+    if np.ptp(t1) == 0.0:
+        return f"a T1 of tissue of {t1[0]:.4g} s"
+    return f"a map of the T1 of tissue (median {np.median(t1):.3g} s)"

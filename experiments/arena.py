@@ -84,6 +84,8 @@ def _plan() -> Iterator[tuple[str, float, int, str]]:
         noise = {1.5: 1, 0.5: 1}
         if case == "central":
             noise = {1.5: 5, 0.5: 5, 3.0: 1, 1.0: 1}
+        if case == "lesions":
+            noise = {1.5: 5, 0.5: 5}
         if case in MODEL_ERRORS:
             noise = {1.5: 1}
         for tsnr, n_seeds in noise.items():
@@ -246,13 +248,13 @@ def _lesion_table(rows: list[Row], tsnr: float) -> list[str]:
     cells = []
     for method in _methods(ill):
         where = {"tsnr": tsnr, "method": method}
-        shares = [np.mean(_select(ill, name, **where) or [np.nan]) for name in names]
+        shares = [mean_sd(_select(ill, name, **where), 2) for name in names]
         errors = [
             np.mean(_select(ill, name.replace(LESION_KEY, "error "), **where) or [np.nan])
             for name in names
         ]
         pairs = zip(shares, errors, strict=True)
-        cells.append([method, *(f"{share:.2f} ({error:.3g})" for share, error in pairs)])
+        cells.append([method, *(f"{share} ({error:.3g})" for share, error in pairs)])
     return table(["method", *(name.removeprefix(LESION_KEY) for name in names)], cells)
 
 

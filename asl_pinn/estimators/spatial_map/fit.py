@@ -25,7 +25,9 @@ from asl_pinn.fields import roughness
 _FIRST_PRECISION = (3.0, 100.0)
 _FIRST_SPREAD = 0.3
 
-# Spread of the draws in ATT that covers the errors of fits of simulated slices; CBF's does.
+# Of the spread of the draws, so that intervals cover the errors of simulated slices: the Laplace
+# approximation knows of one mode, and of edges as if they were sure.
+_CBF_SD_FACTOR = {"tissue": 1.0, "none": 1.4}
 _ATT_SD_FACTOR = 1.3
 
 
@@ -129,7 +131,8 @@ def _assemble(
 ) -> PerfusionMaps:
     """Volumes of the mode, which comes first, and of the spread of the draws after it."""
     valid = data.valid
-    cbf_sd, att_sd = _spread(cbf), _ATT_SD_FACTOR * _spread(att)
+    cbf_sd = _CBF_SD_FACTOR[options.guide] * _spread(cbf)
+    att_sd = _ATT_SD_FACTOR * _spread(att)
     cbf, att = cbf[0], att[0]
     at_bound = (att <= 1.0001 * options.att_min) | (att >= 0.9999 * options.att_max)
     state = np.where(at_bound, Status.ON_BOUND, Status.FITTED)

@@ -73,10 +73,10 @@ ESTIMATORS: dict[str, Estimator] = {
         spatial_map.SpatialOptions,
         "random fields over all voxels at once",
         "All voxels were fitted at once, CBF and ATT being random fields (roughness of order "
-        "{cbf_order} and {att_order}, guide of CBF: {guide}) whose strengths and noise level "
-        "maximise the marginal likelihood, as in spatial variational Bayes [2, 3]; standard "
-        "deviations are those of draws from the Laplace approximation, scaled by {checks} fits of "
-        "data simulated from such draws.",
+        "{cbf_order} and {att_order}, guide of CBF: {guide}) whose strengths, with the noise of "
+        "each delay and outlying voxels, were estimated from the data by marginal likelihood, as "
+        "in spatial variational Bayes [2, 3]; standard deviations are the spread of draws from "
+        "the Laplace approximation, times factors calibrated on simulations.",
         (
             "Penny WD, Trujillo-Barreto NJ, Friston KJ. Bayesian fMRI time series analysis with "
             "spatial priors. NeuroImage 2005;24:350-362.",

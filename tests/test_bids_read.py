@@ -447,7 +447,7 @@ def test_sessions_runs_and_participants(tmp_path):
     assert runs[0].folder == Path("sub-01/ses-a/perf")
     assert runs[0].entities == {"sub": "01", "ses": "a", "run": "1"}
     for run in runs:
-        assert run.m0scan == run.path.with_name(f"{run.stem}_m0scan.nii.gz")
+        assert run.m0scans == (run.path.with_name(f"{run.stem}_m0scan.nii.gz"),)
         _, notes = read_run(run)
         assert f"{run.stem}_desc-brain_mask.nii.gz" in notes.sources[-1]
     for label in ("02", "sub-02"):

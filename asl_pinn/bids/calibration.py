@@ -82,12 +82,15 @@ def read_m0(
 
 
 def _separate_path(run: AslRun) -> Path:
-    if run.m0scan is None:
+    if len(run.m0scans) > 1:
+        names = ", ".join(scan.name for scan in run.m0scans)
+        raise InputError(f"{run.path}: several M0 scans are intended for it ({names}); keep one")
+    if not run.m0scans:
         raise InputError(
             f"{run.path.with_name(f'{run.stem}_m0scan.nii.gz')}: no such file, though M0Type is "
             "'Separate'; add it, name the ASL series in its IntendedFor, or correct M0Type"
         )
-    return run.m0scan
+    return run.m0scans[0]
 
 
 def _mean_volume(path: Path, series: Image) -> NDArray[np.float32]:

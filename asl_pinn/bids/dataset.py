@@ -33,10 +33,10 @@ class AslRun:
         The dataset.
     context : Path, optional
         The `_aslcontext.tsv` that describes it.
-    m0scan : Path, optional
-        The M0 scan with the same name, or the one that is intended for it.
+    m0scans : tuple of Path
+        The M0 scan with the same name, or those that are intended for it.
     m0_metadata : dict
-        Of the M0 scan's sidecar.
+        Of the sidecar of the first.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class AslRun:
     metadata: dict[str, Any]
     bids_dir: Path
     context: Path | None = None
-    m0scan: Path | None = None
+    m0scans: tuple[Path, ...] = ()
     m0_metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -167,7 +167,7 @@ def _check_intention(sidecar: Path) -> None:
 
 def _run(layout: "BIDSLayout", image: "BIDSFile", bids_dir: Path) -> AslRun:
     path = Path(image.path)
-    m0scan = _m0scan(layout, image)
+    m0scans = _m0scans(layout, image)
     context = layout.get_nearest(
         path,
         suffix="aslcontext",
@@ -180,8 +180,8 @@ def _run(layout: "BIDSLayout", image: "BIDSFile", bids_dir: Path) -> AslRun:
         metadata=image.get_metadata(),
         bids_dir=bids_dir,
         context=None if context is None else Path(context),
-        m0scan=None if m0scan is None else Path(m0scan.path),
-        m0_metadata={} if m0scan is None else m0scan.get_metadata(),
+        m0scans=tuple(Path(scan.path) for scan in m0scans),
+        m0_metadata=m0scans[0].get_metadata() if m0scans else {},
     )
 
 
@@ -189,7 +189,7 @@ def _is_magnitude(image: "BIDSFile") -> bool:
     return file_entities(Path(image.path)).get("part", "mag") == "mag"
 
 
-def _m0scan(layout: "BIDSLayout", image: "BIDSFile") -> "BIDSFile | None":
+def _m0scans(layout: "BIDSLayout", image: "BIDSFile") -> "list[BIDSFile]":
     path = Path(image.path)
     entities = file_entities(path)
     scans = layout.get(
@@ -200,12 +200,7 @@ def _m0scan(layout: "BIDSLayout", image: "BIDSFile") -> "BIDSFile | None":
         for scan in scans
         if Path(scan.path).parent == path.parent and file_entities(Path(scan.path)) == entities
     ]
-    intended = [scan for scan in scans if _is_intended_for(scan.get_metadata(), path)]
-    matching = same_name or intended
-    if len(matching) > 1:
-        names = ", ".join(Path(scan.path).name for scan in matching)
-        raise InputError(f"{path}: several M0 scans are intended for it ({names}); keep one")
-    return matching[0] if matching else None
+    return same_name or [scan for scan in scans if _is_intended_for(scan.get_metadata(), path)]
 
 
 def _is_intended_for(metadata: dict[str, Any], path: Path) -> bool:

@@ -55,6 +55,10 @@ def enable(setting: str | None) -> None:
 def user_cache_dir() -> Path:
     """$XDG_CACHE_HOME, else ~/.cache.
 
+    Returns
+    -------
+    Path
+
     References
     ----------
     XDG Base Directory Specification, version 0.8.

@@ -128,10 +128,12 @@ def delta_m_by_att(
 
     Parameters
     ----------
-    cbf, t, label_duration, m0, t1_blood, labeling_efficiency, partition_coefficient : array_like
+    cbf, t, label_duration, m0 : array_like
         As in `delta_m`.
     t1_tissue : array_like
         As in `delta_m`; 0.1 s or more.
+    t1_blood, labeling_efficiency, partition_coefficient : array_like
+        As in `delta_m`.
 
     Returns
     -------

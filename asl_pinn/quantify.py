@@ -108,11 +108,7 @@ def quantify_one(job: Job) -> Outcome:
         data, read = bids.read_run(job.run, **job.settings.reading)
         notes = read.messages
         origin = provenance.describe(job.settings, job.run.bids_dir, read.sources, data)
-        if job.fingerprint not in (None, origin["InputFingerprint"]):
-            raise InputError(
-                f"{job.run.sidecar.path}: its metadata, or what it inherits, are not those that "
-                "the maps were made with; restore them, or quantify anew without --from"
-            )
+        _check_fingerprint(job, origin)
         method = job.settings.method
         earlier = bids.read_finished(job.output_dir, job.run, method) if job.resume else None
         if earlier is not None:
@@ -184,6 +180,14 @@ def quantify(
     stated = {**origin, "WallTime": wall_time}
     bids.write_maps(output_dir, run, maps, data.affine, method, stated, extra)
     return maps
+
+
+def _check_fingerprint(job: Job, origin: Mapping[str, Any]) -> None:
+    if job.fingerprint not in (None, origin["InputFingerprint"]):
+        raise InputError(
+            f"{job.run.sidecar.path}: its metadata, or what it inherits, are not those that "
+            "the maps were made with; restore them, or quantify anew without --from"
+        )
 
 
 def _discard(checkpoints: Path) -> None:

@@ -26,7 +26,8 @@ def dictionary(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "dictionary", module)
     spec.loader.exec_module(module)
-    entry = Estimator(module.fit, module.DictionaryOptions, "dictionary matching")
+    sentence = "The signal was compared with {att_entries} transit times."
+    entry = Estimator(module.fit, module.DictionaryOptions, "dictionary matching", sentence)
     monkeypatch.setitem(ESTIMATORS, "dictionary", entry)
 
 

@@ -144,6 +144,10 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
 def refuse_large_text(path: Path) -> None:
     """Refuse a JSON or TSV file of more than 16 MiB before it is read.
 
+    Parameters
+    ----------
+    path : Path
+
     Raises
     ------
     InputError

@@ -128,7 +128,7 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
 
 
 def spread(indices: NDArray) -> NDArray:
-    """At most `_MOST_SLICES` of the indices, evenly spread."""
+    """At most `_MOST_SLICES` of the indices, evenly spread: shape (N,) to (n,)."""
     n_shown = min(_MOST_SLICES, len(indices))
     return indices[np.floor((np.arange(n_shown) + 0.5) * len(indices) / n_shown).astype(int)]
 
@@ -136,7 +136,7 @@ def spread(indices: NDArray) -> NDArray:
 def panels(
     n_rows: int, n_columns: int, width: float, pictures: NDArray, aspect: float
 ) -> tuple[Figure, NDArray]:
-    """Figure with panels of this width [inch] and the proportions of the pictures."""
+    """Figure with panels of a width [inch] and the proportions of pictures of shape (N, Y, X)."""
     height = width * aspect * pictures.shape[1] / pictures.shape[2]
     size = (n_columns * (width + 0.06) + 1.0, n_rows * (height + 0.12) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
@@ -152,7 +152,23 @@ def draw_row(
     ends: tuple[float, float],
     label: str,
 ) -> None:
-    """Pictures that share one colour bar, with the brain's outline and orientation."""
+    """Draw pictures that share one colour bar, with the brain's outline and orientation.
+
+    Parameters
+    ----------
+    axes : ndarray of Axes, shape (N,)
+        One for each picture.
+    pictures, outlines : ndarray, shape (N, Y, X)
+        Values, and what has the brain's outline as its level of 0.5.
+    aspect : float
+        Height of a pixel over its width.
+    colours : str
+        Colour map of matplotlib.
+    ends : tuple of float
+        Values at its ends.
+    label : str
+        Of the colour bar.
+    """
     drawn = draw_pictures(axes, pictures, outlines, aspect, matplotlib.colormaps[colours], ends)
     below, above = bool((pictures < ends[0]).any()), bool((pictures > ends[1]).any())
     axes[0].figure.colorbar(
@@ -173,7 +189,25 @@ def draw_pictures(
     colours: Colormap,
     ends: tuple[float, float],
 ) -> AxesImage:
-    """Pictures with the brain's outline, and the orientation of the first."""
+    """Draw pictures with the brain's outline, and the orientation of the first.
+
+    Parameters
+    ----------
+    axes : ndarray of Axes, shape (N,)
+        One for each picture.
+    pictures, outlines : ndarray, shape (N, Y, X)
+        Values, and what has the brain's outline as its level of 0.5.
+    aspect : float
+        Height of a pixel over its width.
+    colours : Colormap
+    ends : tuple of float
+        Values at its ends.
+
+    Returns
+    -------
+    AxesImage
+        The last of them.
+    """
     for ax, picture, outline in zip(axes, pictures, outlines, strict=True):
         drawn = ax.imshow(
             picture,

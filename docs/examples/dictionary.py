@@ -10,7 +10,7 @@ from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.execution import Execution
 from asl_pinn.options import option
-from asl_pinn.voxels import Voxels, gather, predict_over_att
+from asl_pinn.voxels import Voxels, gather, predict_by_att
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ def fit(data: AslData, options: DictionaryOptions, execution: Execution) -> Perf
     att = jnp.linspace(0.1, 3.5, options.att_entries, dtype=execution.dtype)
 
     def match(voxel: Voxels) -> tuple[jax.Array, jax.Array]:
-        curves = predict_over_att(50.0, att, voxel, data.protocol)  # shape (delays, entries)
+        curves = jax.vmap(predict_by_att(50.0, voxel, data.protocol))(att).T  # (delays, entries)
         weight = jnp.asarray(data.n_averages, att.dtype)
         power = jnp.maximum(weight @ curves**2, 1e-30)
         scale = jnp.maximum((weight * voxel.delta_m) @ curves / power, 0.0)

@@ -18,7 +18,7 @@ from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import get_estimator
 from asl_pinn.execution import Execution
-from asl_pinn.report import report_files
+from asl_pinn.reports import report_files
 from asl_pinn.settings import Settings
 
 

@@ -18,10 +18,10 @@ from asl_pinn.commands.arguments import define_execution_flags, positional, requ
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import ESTIMATORS
 from asl_pinn.files import require_writable
-from asl_pinn.group import write_group_page
 from asl_pinn.options import define_flags as define_option_flags
 from asl_pinn.options import options_from_flags
 from asl_pinn.quantify import Job, Outcome, State, quantify_one
+from asl_pinn.reports import write_group_page
 from asl_pinn.settings import Settings
 
 USAGE = (

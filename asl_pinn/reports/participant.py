@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from asl_pinn import html, plots
+from asl_pinn import plots
 from asl_pinn.bids import AslRun, desc_label, read_grey_matter
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.estimators import get_estimator
-from asl_pinn.methods import methods_text, software_citation
+from asl_pinn.reports import html
+from asl_pinn.reports.methods import methods_text, software_citation
 from asl_pinn.residuals import predicted
 from asl_pinn.tissue import Tissues, find_tissues
 
@@ -142,7 +143,7 @@ def html_report(
     method : str
         Name of the estimator.
     description, references
-        Of the estimator, as `asl_pinn.methods.methods_text` takes them.
+        Of the estimator, as `asl_pinn.reports.methods.methods_text` takes them.
     tissues : Tissues
         By which to summarise.
     figures : mapping of str to bytes

@@ -12,8 +12,8 @@ from matplotlib.image import imread
 from asl_pinn.bids import AslRun, write_maps
 from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.errors import InputError
-from asl_pinn.group import group_page, read_group
-from asl_pinn.report import html_report, report_figures
+from asl_pinn.reports.group import group_page, read_group
+from asl_pinn.reports.participant import html_report, report_figures
 from asl_pinn.simulate import simulate
 from asl_pinn.tissue import find_tissues
 

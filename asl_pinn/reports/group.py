@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from asl_pinn import html
 from asl_pinn.bids import desc_label
 from asl_pinn.bids.images import load_image
 from asl_pinn.data import Status
 from asl_pinn.files import write_bytes
 from asl_pinn.plots.axial import axial_view, framed
 from asl_pinn.plots.style import COLOURS, MAPS, STYLE, png
+from asl_pinn.reports import html
 
 _SLICES = (0.3, 0.5, 0.7)
 _THUMBNAIL = 330  # pixels
@@ -123,7 +123,7 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
     Returns
     -------
     str
-        An HTML5 page like that of `asl_pinn.report.html_report`. Colours are the same for all.
+        An HTML5 page like that of `html_report`. Colours are the same for all.
     """
     remarks = _remarks(members)
     ends = {name: _shared_ends(members, name) for name in ("cbf", "att")}

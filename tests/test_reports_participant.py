@@ -8,10 +8,10 @@ import pytest
 
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.estimators import ESTIMATORS
-from asl_pinn.methods import methods_text
 from asl_pinn.options import resolve
 from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.report import html_report, report_figures
+from asl_pinn.reports.methods import methods_text
+from asl_pinn.reports.participant import html_report, report_figures
 from asl_pinn.residuals import predicted
 from asl_pinn.tissue import Tissues, find_tissues
 

@@ -55,7 +55,7 @@ def images(output: Path) -> dict[str, bytes]:
 
 
 def when_written(output: Path) -> dict[Path, int]:
-    return {path: path.stat().st_mtime_ns for path in output.rglob("*_desc-*")}
+    return {path: path.stat().st_mtime_ns for path in output.rglob("sub-*_desc-*")}
 
 
 def logs(output: Path) -> list[str]:

@@ -60,7 +60,7 @@ class GroupMember:
 
 
 def write_group_page(output_dir: Path, method: str) -> Path:
-    """Write the page about all results of a method in a folder of derivatives.
+    """Write the page about all results of a method in a folder of derivatives, if it would differ.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ def write_group_page(output_dir: Path, method: str) -> Path:
     """
     label = desc_label(method)
     path = output_dir / f"group_desc-{label}_report.html"
-    write_bytes(path, group_page(read_group(output_dir, label), method).encode())
+    page = group_page(read_group(output_dir, label), method).encode()
+    if not path.is_file() or path.read_bytes() != page:
+        write_bytes(path, page)
     return path
 
 

@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from asl_pinn.bids import AslRun, write_maps
 from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.errors import InputError
-from asl_pinn.reports.group import group_page, read_group
+from asl_pinn.reports.group import group_page, read_group, write_group_page
 from asl_pinn.reports.participant import html_report, report_figures
 from asl_pinn.simulate import simulate
 from asl_pinn.tissue import find_tissues
@@ -125,3 +125,12 @@ def test_the_browser_tells_requests_scripts_and_width(tmp_path):
         assert len(browser.requests()) == 2
         assert browser.complaints()
         assert browser.value("document.documentElement.scrollWidth") >= 2000
+
+
+def test_group_page_is_left_alone_until_a_result_changes(folder, phantom):
+    page = write_group_page(folder, "nlls")
+    before = page.read_bytes(), page.stat().st_mtime_ns
+    assert write_group_page(folder, "nlls").stat().st_mtime_ns == before[1]
+    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, {}, folder)
+    write_maps(folder, run, truth_as_maps(phantom), phantom.affine, "nlls", {}, {})
+    assert write_group_page(folder, "nlls").read_bytes() != before[0]

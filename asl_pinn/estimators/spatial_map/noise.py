@@ -14,7 +14,7 @@ _LEAST_SHARE = 1e-6
 _MOST_SHARE = 0.3
 _FIRST_RATIO = 5.0
 _LEAST_RATIO = 3.0  # below, an outlier is a voxel like others
-_LEAST_OF_MEAN = 0.3  # no delay has much less noise than the others
+_LEAST_OF_MEDIAN = 0.7  # a delay that the fields can follow by itself would end without noise
 
 
 class Noise(NamedTuple):
@@ -134,7 +134,8 @@ def update_noise(
     ratio = jnp.where(jnp.isfinite(ratio), jnp.maximum(ratio, _LEAST_RATIO), noise.ratio)
     reliance = 1.0 - outlier + outlier / ratio**2
     variance = reliance @ squares / jnp.maximum(n_voxels - absorbed, 0.1 * n_voxels)
-    variance = jnp.maximum(variance, _LEAST_OF_MEAN**2 * jnp.mean(variance)) * noise.sd**2
+    variance = variance * noise.sd**2
+    variance = jnp.maximum(variance, _LEAST_OF_MEDIAN**2 * jnp.median(variance))
     signal = jnp.sqrt(jnp.mean(delta_m**2))
     return Noise(
         sd=jnp.maximum(jnp.sqrt(variance), LEAST_NOISE * signal),

@@ -14,7 +14,7 @@ from asl_pinn.simulate import simulate
 
 QUICK: dict[str, dict[str, object]] = {
     "pinn": {"members": 2, "network_width": 32},
-    "nlls-smoothed": {"spatial_dims": 2},
+    "nlls-smoothed": {"spatial_dims": 2, "smoothing_fwhm": 1.0},
     "spatial-map": {"samples": 8, "rounds": 12},
 }
 """Options that make a method quick enough for a test, or suit its phantom."""

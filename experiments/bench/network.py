@@ -80,7 +80,7 @@ def _layers(n_inputs: int, width: int, depth: int, n_outputs: int) -> int:
 
 def _ours(data: AslData, options: PinnOptions, repeats: int, steps: int) -> Timing:
     parts, _ = split(data, options, 0, np.dtype(np.float32))
-    scene = stack([parts[0].scene], len(parts[0].index))
+    scene = stack([parts[0].scene], len(parts[0].place))
     setting = make_setting(data, "auto")
     keys = jax.random.split(jax.random.key(0), 1)
     make = jax.vmap(functools.partial(init_params, compiled(options)), in_axes=(0, 0, None))

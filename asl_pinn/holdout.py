@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 
 from asl_pinn.data import AslData, PerfusionMaps
-from asl_pinn.voxels import gather, predict
+from asl_pinn.residuals import predicted
 
 
 def without_delay(data: AslData, delay: int) -> AslData:
@@ -54,8 +53,5 @@ def prediction_error(maps: PerfusionMaps, data: AslData, delay: int) -> float:
     float
         [unit of delta_m]
     """
-    voxels = gather(data, np.float32)
-    cbf, att = (np.asarray(volume[data.valid], np.float32) for volume in (maps.cbf, maps.att))
-    curves = jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, voxels, data.protocol)
-    misfit = np.asarray(curves)[:, delay] - voxels.delta_m[:, delay]
-    return float(np.sqrt(np.mean(misfit**2)))
+    misfit = (predicted(data, maps) - data.delta_m)[data.valid][:, delay]
+    return float(np.sqrt(np.mean(misfit.astype(np.float64) ** 2)))

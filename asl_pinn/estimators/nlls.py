@@ -89,12 +89,34 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     """
     check(data, options)
     voxels = gather(data, execution.dtype)
-    starts, noise_sd = start(voxels, data, options)
-    sample = solve_voxels(noise_sample(voxels), noise_sample(starts), noise_sd, data, options)
-    noise_sd = noise_from_squares(sample.squares, data.protocol.n_delays, voxels)
+    starts, noise_sd = start_and_noise(voxels, data, options)
     solved = solve_voxels(voxels, starts, noise_sd, data, options)
     sd = standard_deviations(voxels, solved.x, solved.hessian, noise_sd, data, options)
     return assemble(data, options, noise_sd, solved.x, sd, solved.converged)
+
+
+def start_and_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray, float]:
+    """Starting points, and the noise that fits of a sample of the voxels leave.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        V voxels.
+    data : AslData
+        The volumes they come from.
+    options : NllsOptions
+        Bounds, penalty, solver.
+
+    Returns
+    -------
+    starts : ndarray, shape (V, 2)
+        CBF / 50 and ATT [s].
+    noise_sd : float
+        Standard deviation of one difference image [unit of delta_m].
+    """
+    starts, rough = start(voxels, data, options)
+    sample = solve_voxels(noise_sample(voxels), noise_sample(starts), rough, data, options)
+    return starts, noise_from_squares(sample.squares, data.protocol.n_delays, voxels)
 
 
 def solve_voxels(

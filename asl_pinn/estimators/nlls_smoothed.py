@@ -168,9 +168,8 @@ def _with_blur(
     if fwhm == 0.0:
         return maps
     valid = data.valid
-    quick = dataclasses.replace(options, sd="curvature")
-    noise_sd = nlls.fit(data, quick, execution).noise_sd
     voxels = gather(data, execution.dtype)
+    _, noise_sd = nlls.start_and_noise(voxels, data, options)
     weights = np.sqrt(data.n_averages) / noise_sd
     cbf, att = (jnp.asarray(volume[valid], execution.dtype) for volume in (maps.cbf, maps.att))
 

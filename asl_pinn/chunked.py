@@ -1,21 +1,26 @@
-"""Map a batched function over many voxels in chunks of one shape, so that memory is bounded."""
+"""Map a batched function over many voxels: in chunks to bound memory, in tiles to stay in cache."""
 
+import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
 from asl_pinn.devices import n_devices, scaled, spread
+
+_TILE = 512
 
 
 def chunk_for(length: int, most: int) -> int:
     """Size of the chunks for a problem: `most` on a CPU, or a power of two for a smaller one.
 
-    Several devices, or faster ones, take more; each of them has the same share.
+    Each core, or each of several devices, has a share; fast devices take more at a time.
 
     Parameters
     ----------
@@ -29,14 +34,18 @@ def chunk_for(length: int, most: int) -> int:
     int
         Elements in a chunk.
     """
-    size = min(scaled(most), 1 << (length - 1).bit_length())
+    share = -(-length // _n_threads())
+    size = min(scaled(most), 1 << (share - 1).bit_length())
     return -(-size // n_devices()) * n_devices()
 
 
-def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any:
+def map_chunked(
+    function: Callable[..., Any], arrays: Any, chunk_size: int, constants: tuple[Any, ...] = ()
+) -> Any:
     """Apply a function of batched arrays chunk by chunk.
 
-    On a CPU, a chunk runs on each core at a time; several devices share each chunk.
+    On a CPU, a chunk runs on each core at a time, in tiles short enough for its cache; several
+    devices share each chunk.
 
     Every chunk has the same shape, so that `function` compiles once; the last one is filled
     up with copies of its last element, whose results are dropped.
@@ -44,36 +53,81 @@ def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any
     Parameters
     ----------
     function : callable
-        Takes the leaves' chunks in the structure of `tree`, as positional arguments, and
-        returns a pytree whose leaves have the same leading axis.
-    tree : tuple of pytrees of ndarray
+        Takes the leaves' tiles in the structure of `arrays`, as positional arguments, then the
+        constants, and returns a pytree whose leaves have the same leading axis. It is compiled
+        once for each function: hand over one of a module rather than a lambda.
+    arrays : tuple of pytrees of ndarray
         Arguments, with leading axes of one length V >= 1.
     chunk_size : int
         Elements in a chunk.
+    constants : tuple of pytrees
+        The same for every tile.
 
     Returns
     -------
     pytree of ndarray
         Results on the host with leading axis V.
     """
-    length = len(jax.tree.leaves(tree)[0])
+    length = len(jax.tree.leaves(arrays)[0])
+    # Devices that share a chunk, or have memory for it, take it as it is.
+    tile = min(_TILE, chunk_size) if scaled(1) == 1 else chunk_size
+    size = -(-chunk_size // tile) * tile
+    constants = jax.device_put(constants)
 
     def cut(values: NDArray, begin: int) -> NDArray:
-        part = values[begin : begin + chunk_size]
-        missing = chunk_size - len(part)
+        part = values[begin : begin + size]
+        missing = size - len(part)
         if not missing:
             return part
         return np.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1), mode="edge")
 
-    def work(begin: int) -> Any:
-        chunk = jax.tree.map(lambda values: cut(values, begin), tree)
-        return jax.device_get(function(*spread(chunk, chunk_size)))
+    wide = bool(jax.config.jax_enable_x64)
 
-    first, *rest = range(0, length, chunk_size)
-    # The first chunk goes alone: threads that met an uncompiled function would each compile it.
-    results = [work(first)]
-    # Devices that share a chunk must meet the chunks in one order.
-    n_threads = len(os.sched_getaffinity(0)) if n_devices() == 1 else 1
-    with ThreadPoolExecutor(n_threads) as pool:
-        results.extend(pool.map(work, rest))
+    def work(begin: int, n_elements: int) -> Any:
+        chunk = jax.tree.map(lambda values: cut(values, begin), arrays)
+        with jax.enable_x64(wide):  # threads do not see what holds in another one
+            n_tiles = -(-n_elements // tile)
+            return jax.device_get(_tiles(function, tile, n_tiles, spread(chunk, size), constants))
+
+    begins = range(0, length, size)
+    sizes = [min(size, length - begin) for begin in begins]
+    n_threads = min(_n_threads(), len(begins))
+    if n_threads > 1:
+        # Threads that met an uncompiled function would each compile it.
+        work(0, 0)
+        with ThreadPoolExecutor(n_threads) as pool:
+            results = list(pool.map(work, begins, sizes))
+    else:
+        results = list(map(work, begins, sizes))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:length], *results)
+
+
+@functools.partial(jax.jit, static_argnames=("function", "tile"))
+def _tiles(
+    function: Callable[..., Any], tile: int, n_tiles: Array, chunk: Any, constants: tuple[Any, ...]
+) -> Any:
+    """Results of the first tiles of a chunk; zeros beyond."""
+    length = len(jax.tree.leaves(chunk)[0])
+    if tile == length and scaled(1) > 1:
+        return function(*chunk, *constants)
+
+    def compute(number: Array) -> Any:
+        def part(values: Array) -> Array:
+            return jax.lax.dynamic_slice_in_dim(values, number * tile, tile)
+
+        return function(*jax.tree.map(part, chunk), *constants)
+
+    def advance(number: Array, results: Any) -> Any:
+        def put(whole: Array, part: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, part, number * tile, 0)
+
+        return jax.tree.map(put, results, compute(number))
+
+    shapes = jax.eval_shape(compute, 0)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, n_tiles, advance, nothing)
+
+
+def _n_threads() -> int:
+    """Chunks to work on at a time; devices that share a chunk must meet the chunks in one order."""
+    return len(os.sched_getaffinity(0)) if n_devices() == 1 else 1

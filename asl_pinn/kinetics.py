@@ -113,6 +113,7 @@ def delta_m_by_att(
     cbf: ArrayLike,
     t: ArrayLike,
     label_duration: ArrayLike,
+    readout_delay: ArrayLike = 0.0,
     *,
     m0: ArrayLike = 1.0,
     t1_tissue: ArrayLike = T1_TISSUE,
@@ -128,7 +129,11 @@ def delta_m_by_att(
 
     Parameters
     ----------
-    cbf, t, label_duration, m0 : array_like
+    cbf, t, label_duration : array_like
+        As in `delta_m`.
+    readout_delay : array_like
+        What is to be added to `t` [s]; apart, as few delays then serve many voxels.
+    m0 : array_like
         As in `delta_m`.
     t1_tissue : array_like
         As in `delta_m`; 0.1 s or more.
@@ -153,13 +158,13 @@ def delta_m_by_att(
     """
     t1_app = apparent_t1(cbf, t1_tissue, partition_coefficient)
     delivery = _delivery(cbf, 0.0, m0, t1_blood, labeling_efficiency, partition_coefficient)
-    plateau = t1_app * delivery
-    rising = plateau * jnp.exp(-jnp.asarray(t) / t1_app)
-    falling = rising * jnp.expm1(jnp.asarray(label_duration) / t1_app)
+    plateau, rate = t1_app * delivery, 1.0 / t1_app
+    rising = plateau * jnp.exp(-(t + jnp.asarray(readout_delay)) * rate)
+    falling = rising * jnp.expm1(label_duration * rate)
 
     def curve(att: ArrayLike) -> Array:
-        since_arrival, att = jnp.asarray(t) - att, jnp.asarray(att)
-        undone = jnp.exp(att / t1_app)
+        since_arrival, att = t - jnp.asarray(att) + readout_delay, jnp.asarray(att)
+        undone = jnp.exp(att * rate)
         arrived = jnp.where(
             since_arrival < label_duration, plateau - undone * rising, undone * falling
         )

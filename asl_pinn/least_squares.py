@@ -109,22 +109,40 @@ class Solver(NamedTuple):
     regulate: Callable[[Array, Array, Array], Array]
 
 
-def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
-    """Half the sum of soft-L1 losses, scale^2 * sum(sqrt(1 + (r/scale)^2) - 1).
+def soft_l1(residual: Array, scale: ArrayLike) -> Array:
+    """Half the soft-L1 loss of each residual, scale^2 * (sqrt(1 + (r/scale)^2) - 1).
 
     Parameters
     ----------
-    residual : Array, shape (R, ...)
+    residual : Array
         Residuals.
     scale : array_like, shape ()
         Residual at which the loss turns from quadratic to linear.
 
     Returns
     -------
+    Array
+        Of the residuals' shape.
+    """
+    squared = (residual * (1.0 / jnp.asarray(scale))) ** 2
+    return squared / (jnp.sqrt(1.0 + squared) + 1.0) * scale**2
+
+
+def soft_l1_cost(residual: Array, scale: ArrayLike) -> Array:
+    """Half the sum of soft-L1 losses.
+
+    Parameters
+    ----------
+    residual : Array, shape (R, ...)
+        Residuals.
+    scale : array_like, shape ()
+        As in `soft_l1`.
+
+    Returns
+    -------
     Array, shape (...)
     """
-    squared = (residual / scale) ** 2
-    return jnp.sum(squared / (jnp.sqrt(1.0 + squared) + 1.0), axis=0) * scale**2
+    return jnp.sum(soft_l1(residual, scale), axis=0)
 
 
 def solve(
@@ -252,7 +270,7 @@ def solve_small(rows: Sequence[Sequence[Array]] | Array, side: Sequence[Array] |
 def _linearise(residual: Residual, x: Vector, scale: ArrayLike) -> Model:
     value, push = jax.linearize(lambda *x: residual(jnp.stack(x)), *x)
     columns = [push(*(jnp.full_like(at, i == k) for k, at in enumerate(x))) for i in range(len(x))]
-    softened = 1.0 + (value / scale) ** 2
+    softened = 1.0 + (value * (1.0 / jnp.asarray(scale))) ** 2
     slope = 1.0 / jnp.sqrt(softened)
     curved = [column * (slope / softened) for column in columns]
     return Model(

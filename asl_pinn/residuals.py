@@ -33,13 +33,13 @@ def predicted(data: AslData, maps: PerfusionMaps) -> NDArray[np.float32]:
     if valid.any():
         columns = (maps.cbf[valid].astype(np.float32), maps.att[valid].astype(np.float32))
         images[valid] = map_chunked(
-            lambda cbf, att, voxels: _predict_chunk(cbf, att, voxels, data.protocol),
+            _predict_chunk,
             (*columns, gather(data, np.float32)),
             chunk_for(int(np.count_nonzero(valid)), _CHUNK),
+            (data.protocol,),
         )
     return images
 
 
-@jax.jit
 def _predict_chunk(cbf: Array, att: Array, voxels: Voxels, protocol: Protocol) -> Array:
     return jax.vmap(predict, in_axes=(0, 0, 0, None))(cbf, att, voxels, protocol)

@@ -1,7 +1,7 @@
 """The voxels to be fitted as flat arrays, and the model's prediction for one of them."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -95,10 +95,16 @@ def predict(cbf: ArrayLike, att: ArrayLike, voxel: Voxels, protocol: Protocol) -
     Array, shape (D, *S)
         In the unit of the voxels' M0.
     """
-    return kinetics.delta_m(cbf, att, **_constants(voxel, protocol))
+    delays_first = (-1,) + (1,) * jnp.ndim(voxel.m0)
+    t, label_duration = (times.reshape(delays_first) for times in _times(protocol, voxel.m0))
+    return kinetics.delta_m(
+        cbf, att, t + voxel.readout_delay, label_duration, **_constants(voxel, protocol)
+    )
 
 
-def predict_by_att(cbf: ArrayLike, voxels: Voxels, protocol: Protocol) -> Callable[[Array], Array]:
+def predict_by_att(
+    cbf: ArrayLike, voxels: Voxels, protocol: Protocol, weights: Iterable[ArrayLike] | None = None
+) -> tuple[Callable[[ArrayLike], Array], ...]:
     """`predict` at fixed CBF as a function of the transit time, quicker and rounded less well.
 
     Parameters
@@ -109,23 +115,36 @@ def predict_by_att(cbf: ArrayLike, voxels: Voxels, protocol: Protocol) -> Callab
         Only the constants are read, of shape S.
     protocol : Protocol
         As in `predict`.
+    weights : iterable of D numbers, optional
+        Factors of the signals.
 
     Returns
     -------
-    callable
-        Arterial transit time [s], of a shape that broadcasts with S, to signals of shape (D, *S).
+    tuple of D callables
+        For each delay, from the arterial transit time [s], of a shape that broadcasts with S, to
+        the signal of shape S. They are apart, as sums over them then compile to one loop over S.
     """
-    return kinetics.delta_m_by_att(cbf, **_constants(voxels, protocol))
+    t, label_duration = _times(protocol, voxels.m0)
+    constants = _constants(voxels, protocol)
+    m0 = constants.pop("m0")
+    return tuple(
+        kinetics.delta_m_by_att(cbf, *times, voxels.readout_delay, m0=weight * m0, **constants)
+        for *times, weight in zip(
+            t, label_duration, jnp.ones_like(t) if weights is None else weights, strict=True
+        )
+    )
 
 
-def _constants(voxels: Voxels, protocol: Protocol) -> dict[str, ArrayLike]:
-    dtype = jnp.result_type(voxels.m0)
-    delays_first = (-1,) + (1,) * jnp.ndim(voxels.m0)
+def _times(protocol: Protocol, like: ArrayLike) -> tuple[Array, Array]:
+    """Delays since labelling began and label durations, shape (D,), in the type of `like`."""
+    dtype = jnp.result_type(like)
+    return jnp.asarray(protocol.t, dtype), jnp.asarray(protocol.label_duration, dtype)
+
+
+def _constants(voxel: Voxels, protocol: Protocol) -> dict[str, ArrayLike]:
     return {
-        "t": jnp.asarray(protocol.t, dtype).reshape(delays_first) + voxels.readout_delay,
-        "label_duration": jnp.asarray(protocol.label_duration, dtype).reshape(delays_first),
-        "m0": voxels.m0,
-        "t1_tissue": voxels.t1_tissue,
+        "m0": voxel.m0,
+        "t1_tissue": voxel.t1_tissue,
         "t1_blood": protocol.t1_blood,
         "labeling_efficiency": protocol.labeling_efficiency,
         "partition_coefficient": protocol.partition_coefficient,

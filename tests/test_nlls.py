@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from asl_pinn import chunked
 from asl_pinn.data import Status
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import nlls, nlls_scipy, voxelwise
@@ -161,11 +162,11 @@ def test_one_compilation_serves_volumes_of_different_size(phantom, protocol):
     data = simulate(phantom, protocol, tsnr=1.5, seed=0)
     options = NllsOptions(chunk_size=16, max_steps=8)
     nlls.fit(data, options, Execution())
-    compiled = nlls._solve_chunk._cache_size()
+    compiled = chunked._tiles._cache_size()
     smaller = data.mask.copy()
     smaller[:5] = False
     nlls.fit(dataclasses.replace(data, mask=smaller), options, Execution())
-    assert nlls._solve_chunk._cache_size() == compiled
+    assert chunked._tiles._cache_size() == compiled
 
 
 def test_work_grows_in_proportion_to_the_voxels(phantom, protocol, monkeypatch):
@@ -173,13 +174,14 @@ def test_work_grows_in_proportion_to_the_voxels(phantom, protocol, monkeypatch):
     options = NllsOptions(chunk_size=16)
     voxels = gather(data, np.float32)
     starts, sd = voxelwise.start(voxels, data, options)
-    inner, n_steps = nlls._solve_chunk, []
+    inner, n_steps = nlls.map_chunked, []
 
-    def counted(*arguments):
-        n_steps.append(int(arguments[-2]))
-        return inner(*arguments)
+    def counted(function, arrays, size, constants):
+        n_chunks = -(-len(arrays[1]) // size)
+        n_steps.append(n_chunks * constants[-2])
+        return inner(function, arrays, size, constants)
 
-    monkeypatch.setattr(nlls, "_solve_chunk", counted)
+    monkeypatch.setattr(nlls, "map_chunked", counted)
     work = []
     for copies in (1, 2, 4):
         n_steps.clear()

@@ -67,9 +67,10 @@ def fit(data: AslData, options: FixedAttOptions, execution: Execution) -> Perfus
         )
     weights = np.asarray(data.n_averages, execution.dtype)
     cbf, converged = map_chunked(
-        lambda chunk: _solve_chunk(chunk, data.protocol, weights, options),
+        _solve_chunk,
         (voxels,),
         chunk_for(len(voxels.m0), _CHUNK),
+        (data.protocol, weights, options),
     )
     on_bound = (cbf <= 0.0) | (cbf >= options.cbf_max)
     state = np.where(on_bound, Status.ON_BOUND, Status.FITTED)
@@ -81,7 +82,6 @@ def fit(data: AslData, options: FixedAttOptions, execution: Execution) -> Perfus
     )
 
 
-@jax.jit
 def _solve_chunk(
     voxels: Voxels, protocol: Protocol, weights: Array, options: FixedAttOptions
 ) -> tuple[Array, Array]:

@@ -15,21 +15,18 @@ from numpy.typing import NDArray
 
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData
-from asl_pinn.estimators.voxelwise import (
-    CBF_UNIT,
-    TYPICAL_CBF,
-    NllsOptions,
-    att_grid,
-    noise_sample,
-)
-from asl_pinn.least_squares import soft_l1_cost, solve_small
+from asl_pinn.estimators.by_att import TYPICAL_CBF, matcher, misfits, total
+from asl_pinn.estimators.voxelwise import CBF_UNIT, NllsOptions, att_grid, noise_sample
+from asl_pinn.least_squares import soft_l1, solve_small
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, delays_first, predict_by_att
+from asl_pinn.voxels import Voxels
 
 _COVERED = 0.95
 _NORMAL_HALF_WIDTH = 1.96
-_ROUNDS = 300
-_BISECTIONS = 12
+_ROUNDS = 100
+_SETTLED = 1e-4  # change of a mean over its unit, or of the logarithm of an SD
+_LONGEST_STRIDE = 16.0
+_BISECTIONS = 7
 _RESOLVED = 2.0  # steps of the grid; narrower laws are the curvature's to tell
 
 
@@ -105,11 +102,7 @@ def standard_deviations(
     )
     population = _population(noise_sample(voxels), *constants)
     size = chunk_for(len(x), options.chunk_size)
-    return map_chunked(
-        lambda *chunk: _from_population(*chunk, population, *constants),
-        (voxels, x, curvature),
-        size,
-    )
+    return map_chunked(_from_population, (voxels, x, curvature), size, (population, *constants))
 
 
 @jax.jit
@@ -126,20 +119,17 @@ def _from_curvature(hessian: Array) -> Array:
 def _profile(
     voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
 ) -> Profile:
-    voxels = delays_first(voxels)
-    curve = predict_by_att(TYPICAL_CBF, voxels, protocol)
-    root = jnp.sqrt(n_averages)[:, None] / noise_sd
-    measured = root * voxels.delta_m
-    tiny = jnp.finfo(measured.dtype).eps * jnp.mean(measured**2) + jnp.finfo(measured.dtype).tiny
+    signal = jnp.mean(n_averages * jnp.mean(voxels.delta_m**2, axis=0)) / noise_sd**2
+    real = jnp.finfo(signal.dtype)
+    measured, match = matcher(voxels, noise_sd, protocol, n_averages, real.eps * signal + real.tiny)
 
     def at(att: Array) -> Profile:
-        unit = root * curve(att) / TYPICAL_CBF
-        information = jnp.sum(unit**2, axis=0) + tiny / TYPICAL_CBF**2
-        cbf = jnp.sum(unit * measured, axis=0) / information
-        cost = soft_l1_cost(cbf * unit - measured, options.loss_scale)
-        return Profile(cost, cbf, 1.0 / information)
+        unit, share, information = match(att)
+        gaps = misfits(unit, share, measured)
+        cost = total(soft_l1(gap, options.loss_scale) for gap in gaps)
+        return Profile(cost, TYPICAL_CBF * share, TYPICAL_CBF**2 / information)
 
-    return jax.lax.map(at, att_grid(options, measured.dtype))
+    return jax.lax.map(at, att_grid(options, signal.dtype))
 
 
 def _law(profile: Profile, population: Population, att: Array) -> tuple[Array, Array, Array]:
@@ -161,25 +151,53 @@ def _law(profile: Profile, population: Population, att: Array) -> tuple[Array, A
 def _population(
     voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
 ) -> Population:
-    """Expectation and maximisation of the laws over a sample of voxels."""
+    """Expectation and maximisation of the laws over a sample of voxels.
+
+    Each round leaps ahead along two plain ones (Varadhan and Roland, Scand J Stat 35:335-353,
+    2008).
+    """
     profile = _profile(voxels, noise_sd, protocol, n_averages, options)
     att = att_grid(options, profile.cost.dtype)
 
-    def renew(population: Population, _: None) -> tuple[Population, None]:
-        share, mean, variance = _law(profile, population, att)
+    def renew(state: Array, _: None) -> tuple[Array, Array]:
+        share, mean, variance = _law(profile, _population_at(state), att)
         cbf_mean = jnp.mean(jnp.sum(share * mean, axis=0))
         cbf_square = jnp.mean(jnp.sum(share * (variance + (mean - cbf_mean) ** 2), axis=0))
         weight = jnp.mean(share, axis=1)
         att_mean = weight @ att
         att_square = weight @ (att - att_mean) ** 2 + (att[1] - att[0]) ** 2 / 12.0
-        return Population(cbf_mean, jnp.sqrt(cbf_square), att_mean, jnp.sqrt(att_square)), None
+        logs = 0.5 * jnp.log(jnp.stack([cbf_square / CBF_UNIT**2, att_square]))
+        new = jnp.concatenate([jnp.stack([cbf_mean / CBF_UNIT, att_mean]), logs])
+        return new, new
 
-    first = TYPICAL_CBF, TYPICAL_CBF, options.att_guess, options.att_guess_sd
-    start = Population(*(jnp.asarray(value, att.dtype) for value in first))
-    return jax.lax.scan(renew, start, length=_ROUNDS)[0]
+    def leap(ends: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        state, _, round_ = ends
+        twice, (once, _) = jax.lax.scan(renew, state, length=2)
+        change = once - state
+        bend = twice - once - change
+        stride = jnp.linalg.norm(change) / jnp.maximum(jnp.linalg.norm(bend), _SETTLED**2)
+        stride = jnp.clip(stride, 1.0, _LONGEST_STRIDE)
+        there = state + 2.0 * stride * change + stride**2 * bend
+        there = jnp.where(jnp.isfinite(there).all(), there, twice)
+        return there, jnp.max(jnp.abs(twice - once)), round_ + 1
+
+    def unsettled(ends: tuple[Array, Array, Array]) -> Array:
+        return (ends[1] > _SETTLED) & (ends[2] < _ROUNDS)
+
+    guess = TYPICAL_CBF / CBF_UNIT, options.att_guess, np.log(TYPICAL_CBF / CBF_UNIT)
+    start = jnp.stack([*guess, jnp.log(options.att_guess_sd)]).astype(att.dtype)
+    settled, _, _ = jax.lax.while_loop(unsettled, leap, (start, jnp.inf, 0))
+    return _population_at(settled)
 
 
-@jax.jit
+def _population_at(state: Array) -> Population:
+    """From the means in units of order one and the logarithms of the SDs, shape (4,)."""
+    cbf_mean, att_mean, cbf_log_sd, att_log_sd = state
+    return Population(
+        CBF_UNIT * cbf_mean, CBF_UNIT * jnp.exp(cbf_log_sd), att_mean, jnp.exp(att_log_sd)
+    )
+
+
 def _from_population(
     voxels: Voxels,
     x: Array,
@@ -212,12 +230,22 @@ def _from_population(
 def _half_width(share: Array, distance: Array, step: Array) -> Array:
     """Distance that holds `_COVERED` of the shares of grid points (G, V), shape (V,)."""
 
-    def halve(ends: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
-        low, high = ends
-        middle = 0.5 * (low + high)
-        inside = jnp.clip((middle - distance) / step + 0.5, 0.0, 1.0)
-        enough = jnp.sum(share * inside, axis=0) >= _COVERED
-        return (jnp.where(enough, low, middle), jnp.where(enough, middle, high)), None
+    def held(reach: Array) -> Array:
+        return jnp.sum(share * jnp.clip((reach - distance) / step + 0.5, 0.0, 1.0), axis=0)
 
-    ends = jnp.zeros_like(distance[0]), jnp.max(distance, axis=0) + step
-    return jax.lax.scan(halve, ends, length=_BISECTIONS)[0][1]
+    def halve(ends: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
+        low, high, held_low, held_high = ends
+        middle = 0.5 * (low + high)
+        here = held(middle)
+        enough = here >= _COVERED
+        return (
+            jnp.where(enough, low, middle),
+            jnp.where(enough, middle, high),
+            jnp.where(enough, held_low, here),
+            jnp.where(enough, here, held_high),
+        ), None
+
+    none, all_ = jnp.zeros_like(distance[0]), jnp.ones_like(distance[0])
+    ends = none, jnp.max(distance, axis=0) + step, none, all_
+    (low, high, held_low, held_high), _ = jax.lax.scan(halve, ends, length=_BISECTIONS)
+    return low + (high - low) * (_COVERED - held_low) / (held_high - held_low)

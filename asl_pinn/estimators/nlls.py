@@ -27,7 +27,7 @@ from asl_pinn.least_squares import SOLVERS, Settings, solve
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, delays_first, gather, predict
 
-_ROUNDS = (3, 3, 4, 6, 10)
+_ROUNDS = (3, 7, 10)
 _POLISH = 4
 
 
@@ -155,9 +155,7 @@ def solve_voxels(
         chosen = voxels, x, trust
         if len(which) < len(x):
             chosen = jax.tree.map(lambda values: np.take(values, which, axis=0), chosen)
-        return map_chunked(
-            lambda *chunk: _solve_chunk(*chunk, *constants, steps, hold_att), chosen, size
-        )
+        return map_chunked(_solve_chunk, chosen, size, (*constants, steps, hold_att))
 
     def replace(which: NDArray, new: Fit[NDArray]) -> None:
         for values, new_values in zip(found, new, strict=True):
@@ -180,7 +178,6 @@ def solve_voxels(
     return found
 
 
-@jax.jit
 def _solve_chunk(
     voxels: Voxels,
     starts: Array,

@@ -1,7 +1,6 @@
 """What the voxel-wise fits share: the cost, its start, the noise and the maps."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Literal, TypeVar
 
 import jax
@@ -9,27 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jax import Array
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
-from asl_pinn.least_squares import soft_l1_cost
+from asl_pinn.estimators.by_att import TYPICAL_CBF, matcher, misfits, total
+from asl_pinn.least_squares import soft_l1
 from asl_pinn.options import option
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, delays_first, predict, predict_by_att
+from asl_pinn.voxels import Voxels, predict
 
 CBF_UNIT = 50.0
 """CBF in the solver's unit of order one [mL/100g/min]."""
-
-TYPICAL_CBF = 40.0
-"""CBF at which the curve is taken as linear in CBF [mL/100g/min]."""
 
 LEAST_NOISE = 1e-3
 """Least noise that an estimator may find, over the root mean square signal."""
 
 _NOISE_SAMPLE = 4096
+_WIDE = 1e4  # in the unit of what it bounds: too wide to matter
 
 T = TypeVar("T")
 
@@ -57,7 +55,7 @@ class NllsOptions:
         "Standard deviations from how well other transit times fit, given the law of CBF and ATT "
         "over the voxels, or from the curvature of the cost alone, which is quicker.",
     )
-    chunk_size: int = option(2048, "Voxels solved together; bounds memory.")
+    chunk_size: int = option(4096, "Voxels solved together; bounds memory.")
 
 
 def check(data: AslData, options: NllsOptions) -> None:
@@ -182,15 +180,18 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray,
     noise_sd : float
         Standard deviation of one difference image [unit of delta_m].
     """
-    averages = np.asarray(data.n_averages, voxels.m0.dtype)
-    constants = jax.device_put((data.protocol, averages, options))
+    dtype = voxels.m0.dtype
+    averages = np.asarray(data.n_averages, dtype)
     size = chunk_for(len(voxels.m0), options.chunk_size)
-    squares = map_chunked(
-        lambda chunk: _grid_squares(chunk, *constants), (noise_sample(voxels),), size
-    )
-    noise_sd = noise_from_squares(squares, data.protocol.n_delays, voxels)
-    sd = np.asarray(noise_sd, voxels.m0.dtype)
-    starts = map_chunked(lambda chunk: _grid_start(chunk, sd, *constants), (voxels,), size)
+
+    def look(where: Voxels, noise_sd: float, options: NllsOptions) -> tuple[NDArray, NDArray]:
+        constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
+        return map_chunked(_least_on_grid, (where,), size, constants)
+
+    scale = max(_root_mean_square(voxels.delta_m), np.finfo(np.float32).tiny)
+    squares, _ = look(noise_sample(voxels), scale, _plain_squares(options))
+    noise_sd = noise_from_squares(2.0 * scale**2 * squares, data.protocol.n_delays, voxels)
+    _, starts = look(voxels, noise_sd, options)
     return starts, noise_sd
 
 
@@ -249,8 +250,12 @@ def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float
         Standard deviation [unit of delta_m], from the median, which outliers do not move.
     """
     noise_sd = np.sqrt(np.median(squares) / scipy.stats.chi2.median(n_delays - 2))
-    signal = np.sqrt(np.mean(np.square(voxels.delta_m, dtype=np.float64)))
-    return float(max(noise_sd, LEAST_NOISE * signal, np.finfo(np.float32).tiny))
+    least = LEAST_NOISE * _root_mean_square(voxels.delta_m)
+    return float(max(noise_sd, least, np.finfo(np.float32).tiny))
+
+
+def _root_mean_square(values: NDArray) -> float:
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def assemble(
@@ -297,71 +302,44 @@ def assemble(
     )
 
 
-@jax.jit
-def _grid_squares(
-    voxels: Voxels, protocol: Protocol, n_averages: Array, options: NllsOptions
-) -> Array:
-    """Smallest weighted sum of squares on the grid, shape (V,)."""
-
-    def squares(misfit: Array, att: Array) -> Array:
-        return jnp.sum(n_averages[:, None] * misfit**2, axis=0)
-
-    least, _, _ = _least_on_grid(squares, voxels, protocol, n_averages, options)
-    return least
-
-
-@jax.jit
-def _grid_start(
-    voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
-) -> Array:
-    """Point of least cost on the grid, shape (V, 2)."""
-
-    def cost(misfit: Array, att: Array) -> Array:
-        there = jnp.broadcast_to(att, misfit.shape[1:])[None]
-        residual = _weigh(misfit, there, noise_sd, n_averages, options)
-        return soft_l1_cost(residual, options.loss_scale)
-
-    _, cbf, att = _least_on_grid(cost, voxels, protocol, n_averages, options)
-    return jnp.stack([cbf / CBF_UNIT, att], axis=-1)
+def _plain_squares(options: NllsOptions) -> NllsOptions:
+    """Options whose cost is half the sum of squares, of misfits that are of order one."""
+    return dataclasses.replace(options, loss_scale=_WIDE, att_guess_sd=_WIDE)
 
 
 def _least_on_grid(
-    cost: Callable[[Array, Array], Array],
-    voxels: Voxels,
-    protocol: Protocol,
-    n_averages: Array,
-    options: NllsOptions,
-) -> tuple[Array, Array, Array]:
-    """Least cost on a grid of transit times, each with its best CBF, and where: shapes (V,).
+    voxels: Voxels, noise_sd: ArrayLike, protocol: Protocol, n_averages: Array, options: NllsOptions
+) -> tuple[Array, Array]:
+    """Least cost on a grid of transit times, each with its best CBF, and where.
 
-    `cost` takes misfits (D, V) and a transit time (). The signal is taken as linear in CBF, which
-    it nearly is. The transit times come one after the other, so that memory holds few of them.
+    Shapes (V,) and (V, 2), of CBF / 50 and ATT.
     """
     dtype = voxels.m0.dtype
-    voxels = delays_first(voxels)
-    weights = n_averages[:, None]
     grid = att_grid(options, dtype)
-    curve = predict_by_att(TYPICAL_CBF, voxels, protocol)
+    measured, match = matcher(voxels, noise_sd, protocol, n_averages, jnp.finfo(dtype).tiny)
+    most = options.cbf_max / TYPICAL_CBF
 
-    def look(best: tuple[Array, ...], att: Array) -> tuple[tuple[Array, ...], None]:
-        unit = curve(att)
-        energy = jnp.maximum(jnp.sum(weights * unit**2, axis=0), jnp.finfo(dtype).tiny)
-        share = jnp.sum(weights * unit * voxels.delta_m, axis=0) / energy
-        cbf = jnp.clip(TYPICAL_CBF * share, 0.0, options.cbf_max)
-        here = cost(cbf / TYPICAL_CBF * unit - voxels.delta_m, att), cbf, att
-        better = here[0] < best[0]
-        return tuple(jnp.where(better, new, old) for new, old in zip(here, best, strict=True)), None
+    def look(att: Array) -> tuple[Array, Array]:
+        unit, share, information = match(att)
+        # Clipped before the division: of the bounded share XLA would make two copies.
+        share = jnp.clip(share * information, 0.0, most * information) / information
+        residual = *misfits(unit, share, measured), _penalty(att, options)
+        return total(soft_l1(row, options.loss_scale) for row in residual), share
 
-    nowhere = jnp.full_like(voxels.m0, jnp.inf), *[jnp.zeros_like(voxels.m0)] * 2
-    (least, cbf, att), _ = jax.lax.scan(look, nowhere, grid)
-    return least, cbf, att
+    costs, shares = jax.lax.map(look, grid)
+    best = jnp.argmin(costs, axis=0)
+    least, share = (jnp.take_along_axis(x, best[None], axis=0)[0] for x in (costs, shares))
+    return least, jnp.stack([TYPICAL_CBF / CBF_UNIT * share, grid[best]], axis=-1)
 
 
 def _weigh(
     misfit: Array, att: Array, noise_sd: Array, n_averages: Array, options: NllsOptions
 ) -> Array:
     """Misfits (D, *S) over the noise, then the distance of ATT (1, *S) from its guess."""
-    weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype))
+    weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype)) / noise_sd
     weights = weights.reshape(-1, *[1] * (misfit.ndim - 1))
-    penalty = (att - options.att_guess) / options.att_guess_sd
-    return jnp.concatenate([misfit * weights / noise_sd, penalty])
+    return jnp.concatenate([misfit * weights, _penalty(att, options)])
+
+
+def _penalty(att: Array, options: NllsOptions) -> Array:
+    return (att - options.att_guess) / options.att_guess_sd

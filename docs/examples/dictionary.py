@@ -26,7 +26,7 @@ def fit(data: AslData, options: DictionaryOptions, execution: Execution) -> Perf
     att = jnp.linspace(0.1, 3.5, options.att_entries, dtype=execution.dtype)
 
     def match(voxel: Voxels) -> tuple[jax.Array, jax.Array]:
-        curves = jax.vmap(predict_by_att(50.0, voxel, data.protocol))(att).T  # (delays, entries)
+        curves = jnp.stack([curve(att) for curve in predict_by_att(50.0, voxel, data.protocol)])
         weight = jnp.asarray(data.n_averages, att.dtype)
         power = jnp.maximum(weight @ curves**2, 1e-30)
         scale = jnp.maximum((weight * voxel.delta_m) @ curves / power, 0.0)

@@ -207,18 +207,17 @@ def _advance(
     def advance_one(state: State, key: Array, context: Any) -> tuple[State, Metrics]:
         return _step(problem, state, key, context, shared)
 
-    def body(state: State, _: None) -> tuple[State, Metrics]:
-        metrics = jax.eval_shape(jax.vmap(advance_one), state, keys, context)[1]
+    def advance_all(state: State) -> tuple[State, Metrics]:
+        return jax.vmap(advance_one)(state, keys, context)
 
-        def idle(state: State) -> tuple[State, Metrics]:
-            return state, jax.tree.map(lambda m: jnp.full(m.shape, jnp.nan, m.dtype), metrics)
+    def body(number: Array, both: tuple[State, Metrics]) -> tuple[State, Metrics]:
+        state, metrics = advance_all(both[0])
+        return state, jax.tree.map(lambda all_, new: all_.at[number].set(new), both[1], metrics)
 
-        def work(state: State) -> tuple[State, Metrics]:
-            return jax.vmap(advance_one)(state, keys, context)
-
-        return jax.lax.cond(state.step[0] < steps, work, idle, state)
-
-    return jax.lax.scan(body, state, None, length=length)
+    shapes = jax.eval_shape(advance_all, state)[1]
+    nothing = jax.tree.map(lambda m: jnp.full((length, *m.shape), jnp.nan, m.dtype), shapes)
+    count = jnp.clip(steps - state.step[0], 0, length)
+    return jax.lax.fori_loop(0, count, body, (state, nothing))
 
 
 def _step(

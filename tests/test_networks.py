@@ -57,6 +57,17 @@ def test_derivative_in_one_input_matches_finite_differences():
         np.testing.assert_allclose(derivative, (ahead - behind) / (2 * step), atol=1e-7)
 
 
+def test_slopes_beside_the_values_are_those_of_forward_differentiation():
+    with jax.enable_x64(True):
+        network = Siren(32, 3, 2, (5.0, 2.0, 1.0), 1.5)
+        params = parameters(network, 3, jnp.float64)
+        x, along = jax.random.uniform(jax.random.key(1), (2, 20, 3), jnp.float64)
+        values, slopes = network.apply(params, x, along[12:], method=Siren.with_slopes)
+        _, expected = jax.jvp(lambda x: network.apply(params, x), (x,), (along,))
+        np.testing.assert_allclose(values, network.apply(params, x), atol=1e-12)
+        np.testing.assert_allclose(slopes, expected[12:], atol=1e-12)
+
+
 def test_shapes_and_types():
     network = Siren(8, 2, 3, 10.0, 1.0)
     params = parameters(network)

@@ -17,7 +17,7 @@ from asl_pinn import kinetics
 from asl_pinn.data import AslData, Phantom, Status
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import get_estimator
-from asl_pinn.estimators.pinn import PinnOptions, fit, losses
+from asl_pinn.estimators.pinn import PinnOptions, fit, losses, models
 from asl_pinn.estimators.pinn.models import init_params, make_setting
 from asl_pinn.estimators.pinn.scene import split, stack
 from asl_pinn.execution import Execution
@@ -182,7 +182,13 @@ def test_buxtons_curve_solves_the_physics(monkeypatch, bolus, collocation):
             )
             return value / scene.signal_unit
 
-        monkeypatch.setattr(losses, "signal", curve)
+        def both(options, params, t, slope_t, *rest):
+            _, slope = jax.jvp(
+                lambda t: curve(options, params, t, *rest), (slope_t,), (jnp.ones_like(t),)
+            )
+            return curve(options, params, t, *rest), slope
+
+        monkeypatch.setattr(losses, "signal_and_slope", both)
         terms = {}
         for name, factor in (("exact", 1.0), ("wrong", 1.2)):
             maps = factor * true[0], true[1]
@@ -193,6 +199,28 @@ def test_buxtons_curve_solves_the_physics(monkeypatch, bolus, collocation):
     assert terms["exact"]["physics"] < 1e-12
     assert terms["exact"]["signal"] < 1e-8
     assert terms["wrong"]["physics"] > 1e-2
+
+
+@pytest.mark.parametrize("bolus", ["spline5", "per_bolus"])
+def test_slopes_in_one_pass_are_those_of_forward_differentiation(bolus):
+    data = noise_free(phantom(), PROTOCOL)
+    options = resolve(PinnOptions(preset="paper", signal_width=16, signal_depth=3))
+    with jax.enable_x64(True):
+        setting = make_setting(data, bolus)
+        [part], _ = split(data, options, 0, np.dtype(np.float64))
+        params = init_params(options, jax.random.key(0), part.scene, setting)
+        position = jnp.asarray(part.scene.position[:5])
+        draws = jax.random.uniform(jax.random.key(1), (3, 5, 2), jnp.float64, 0.5, 2.5)
+        t, slope_t, label_duration = draws
+
+        def value(t):
+            return models.signal(options, params, t, label_duration, position, setting)
+
+        _, slope = jax.jvp(value, (slope_t,), (jnp.ones_like(t),))
+        times = t, slope_t, label_duration
+        found = models.signal_and_slope(options, params, *times, position, setting)
+        np.testing.assert_allclose(found[0], value(t), rtol=1e-12)
+        np.testing.assert_allclose(found[1], slope, rtol=1e-10)
 
 
 @pytest.mark.parametrize("bolus", ["spline5", "per_bolus"])

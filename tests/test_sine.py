@@ -3,21 +3,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asl_pinn.sine import sine
+from asl_pinn.sine import cosine, sine
 
 ANGLES = np.random.default_rng(0).uniform(-1000.0, 1000.0, 20000)
 
 
-def test_float32_sine_is_close_to_the_double_precision_one():
+@pytest.mark.parametrize(("ours", "exact"), [(sine, np.sin), (cosine, np.cos)])
+def test_float32_is_close_to_double_precision(ours, exact):
     angles = ANGLES.astype(np.float32)
-    error = np.asarray(sine(jnp.asarray(angles)), np.float64) - np.sin(angles.astype(np.float64))
+    error = np.asarray(ours(jnp.asarray(angles)), np.float64) - exact(angles.astype(np.float64))
     assert np.abs(error).max() < 1e-6
 
 
-def test_float64_takes_the_builtin_sine():
+@pytest.mark.parametrize(("ours", "builtin"), [(sine, jnp.sin), (cosine, jnp.cos)])
+def test_float64_takes_the_builtin_function(ours, builtin):
     with jax.enable_x64(True):
         angles = jnp.asarray(ANGLES)
-        assert (sine(angles) == jnp.sin(angles)).all()
+        assert (ours(angles) == builtin(angles)).all()
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])

@@ -10,8 +10,14 @@ from jax.typing import ArrayLike
 
 from asl_pinn import kinetics
 from asl_pinn.bolus import label_duration_at
-from asl_pinn.estimators.pinn.models import Params, Setting, perfusion, signal
-from asl_pinn.estimators.pinn.options import PinnOptions
+from asl_pinn.estimators.pinn.models import (
+    Params,
+    Setting,
+    perfusion,
+    signal,
+    signal_and_slope,
+)
+from asl_pinn.estimators.pinn.options import PinnOptions, uses_signal_network
 from asl_pinn.estimators.pinn.scene import Scene
 from asl_pinn.training import Metrics
 from asl_pinn.voxels import Voxels, predict
@@ -31,6 +37,19 @@ class Batch(NamedTuple):
     seen: Array
     unseen: Array
     share: Array
+
+
+class Learned(NamedTuple):
+    """What the signal network says of a batch; all of shape (B, K).
+
+    `value` is the signal at the times of the data, in the scene's unit, and `slope` its time
+    derivative at `slope_t` [per second], for boluses of `label_duration` [s].
+    """
+
+    value: Array
+    slope: Array
+    slope_t: Array
+    label_duration: Array
 
 
 def loss(
@@ -86,12 +105,16 @@ def _member_loss(
         total += options.data_weight * metrics["data"]
         if options.held_out > 0.0:
             metrics["held_out"] = _weighted_mean(misfit, batch.unseen)
+    if uses_signal_network(options):
+        learned = _learned(options, params, batch, setting)
     if options.signal_weight > 0.0:
-        misfit = _signal_misfit(options, params, batch, scene, setting)
+        misfit = (learned.value - batch.delta_m / scene.signal_unit) ** 2
         metrics["signal"] = _weighted_mean(misfit, batch.seen)
         total += options.signal_weight * metrics["signal"]
     if options.physics_weight > 0.0:
-        misfit = _physics_misfit(options, params, cbf, att, batch, scene, setting)
+        times = learned.slope_t, learned.label_duration
+        expected = _expected_slope(options, cbf, att, *times, batch.voxels, setting)
+        misfit = (learned.slope - expected / scene.signal_unit) ** 2
         inside = (batch.seen + batch.unseen > 0.0).astype(misfit.dtype)
         metrics["physics"] = _weighted_mean(misfit, inside)
         total += _ramp(options, step) * options.physics_weight * metrics["physics"]
@@ -132,38 +155,20 @@ def _decoder_misfit(cbf: Array, att: Array, batch: Batch, scene: Scene, setting:
     return ((predicted - batch.delta_m) / scene.noise_sd) ** 2
 
 
-def _signal_misfit(
-    options: PinnOptions, params: Params, batch: Batch, scene: Scene, setting: Setting
-) -> Array:
+def _learned(options: PinnOptions, params: Params, batch: Batch, setting: Setting) -> Learned:
     t, label_duration = _read_times(batch, setting)
-    predicted = signal(options, params, t, label_duration, batch.position, setting)
-    return (predicted - batch.delta_m / scene.signal_unit) ** 2
-
-
-def _physics_misfit(
-    options: PinnOptions,
-    params: Params,
-    cbf: Array,
-    att: Array,
-    batch: Batch,
-    scene: Scene,
-    setting: Setting,
-) -> Array:
-    """Squared difference of the slopes [signal units per second], shape (B, K)."""
-    late = batch.voxels.readout_delay[:, None]
-    t, label_duration = _read_times(batch, setting)
+    if options.physics_weight == 0.0:
+        value = signal(options, params, t, label_duration, batch.position, setting)
+        return Learned(value, jnp.zeros_like(t), t, label_duration)
+    slope_t = t
     if options.collocation == "random":
+        late = batch.voxels.readout_delay[:, None]
         margin = options.slope_window / 2.0
         first = jnp.zeros_like(t) if setting.spline is None else setting.first_t + margin + late
         last = t if setting.spline is None else setting.last_t - margin + late
-        t = first + batch.share * (last - first)
-
-    def learned(t: Array) -> Array:
-        return signal(options, params, t, label_duration, batch.position, setting)
-
-    _, slope = jax.jvp(learned, (t,), (jnp.ones_like(t),))
-    expected = _expected_slope(options, cbf, att, t, label_duration, batch.voxels, setting)
-    return (slope - expected / scene.signal_unit) ** 2
+        slope_t = first + batch.share * (last - first)
+    both = signal_and_slope(options, params, t, slope_t, label_duration, batch.position, setting)
+    return Learned(*both, slope_t, label_duration)
 
 
 def _expected_slope(

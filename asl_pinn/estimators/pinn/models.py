@@ -184,16 +184,75 @@ def signal(
         Difference signal over the scene's signal unit; where each bolus is taken by itself,
         it is 0 at t = 0.
     """
-    first = setting.first_t if setting.spline is not None else 0.0
-    times = [2.0 * (t - first) / (setting.longest_t - first) - 1.0]
+    inputs = _signal_inputs(t, label_duration, position, setting)
+    values: Any = _signal_network(options, position.shape[-1], setting).apply(
+        params["signal"], inputs
+    )
+    return _anchored(values[..., 0].reshape(t.shape), t, setting)
+
+
+def signal_and_slope(
+    options: PinnOptions,
+    params: Params,
+    t: Array,
+    slope_t: Array,
+    label_duration: Array,
+    position: Array,
+    setting: Setting,
+) -> tuple[Array, Array]:
+    """Evaluate the signal network at some times and its time derivative at others.
+
+    Parameters
+    ----------
+    options, params
+        As in `signal`.
+    t, slope_t : Array, shape (B, K)
+        Times since the start of the bolus [s].
+    label_duration, position, setting
+        As in `signal`.
+
+    Returns
+    -------
+    value, slope : Array, shape (B, K)
+        In the scene's signal unit, and per second.
+    """
+    both = [_signal_inputs(at, label_duration, position, setting) for at in (t, slope_t)]
+    direction = jnp.zeros_like(both[1]).at[:, 0].set(2.0 / _time_range(setting))
+    values, slopes = _signal_network(options, position.shape[-1], setting).apply(
+        params["signal"], jnp.concatenate(both), direction, method=Siren.with_slopes
+    )
+    value, there = (part.reshape(t.shape) for part in jnp.split(values[:, 0], 2))
+
+    def anchored(output: Array, t: Array) -> Array:
+        return _anchored(output, t, setting)
+
+    _, slope = jax.jvp(
+        anchored, (there, slope_t), (slopes[:, 0].reshape(t.shape), jnp.ones_like(t))
+    )
+    return anchored(value, t), slope
+
+
+def _signal_inputs(t: Array, label_duration: Array, position: Array, setting: Setting) -> Array:
+    """Inputs of the signal network, shape (B * K, N + 1), or N + 2 for boluses by themselves."""
+    times = [2.0 * (t - _first_t(setting)) / _time_range(setting) - 1.0]
     if setting.spline is None:
         times.append(2.0 * label_duration / setting.longest_bolus - 1.0)
     where = jnp.broadcast_to(position[:, None, :], (*t.shape, position.shape[-1]))
     inputs = jnp.concatenate([jnp.stack(times, axis=-1), where], axis=-1)
-    network = _signal_network(options, position.shape[-1], setting)
-    values: Any = network.apply(params["signal"], inputs)
-    output = values[..., 0]
+    return inputs.reshape(-1, inputs.shape[-1])
+
+
+def _anchored(output: Array, t: Array, setting: Setting) -> Array:
+    """The network's output, or what vanishes at t = 0 where each bolus is taken by itself."""
     return output if setting.spline is not None else output * t / setting.longest_t
+
+
+def _first_t(setting: Setting) -> float:
+    return setting.first_t if setting.spline is not None else 0.0
+
+
+def _time_range(setting: Setting) -> float:
+    return setting.longest_t - _first_t(setting)
 
 
 def _spline(

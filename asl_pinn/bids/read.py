@@ -14,10 +14,10 @@ from asl_pinn.bids.images import Image, check_same_grid, load_image
 from asl_pinn.bids.masks import find_mask, load_mask, mask_from_m0
 from asl_pinn.bids.plausible import check_differences
 from asl_pinn.bids.series import differences, read_volume_types
-from asl_pinn.bids.timing import MAX_SECONDS, labeling_efficiency, readout_delay
+from asl_pinn.bids.timing import labeling_efficiency, readout_delay
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
-from asl_pinn.protocol import Protocol
+from asl_pinn.protocol import MAX_SECONDS, Protocol
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 

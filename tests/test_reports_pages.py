@@ -90,6 +90,8 @@ def test_group_of_nothing_and_of_broken_maps(folder, tmp_path):
     broken = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.nii.gz"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"nothing")
+    assert read_group(tmp_path, "nlls") == []  # it lacks what is written last
+    broken.with_name("sub-01_desc-nlls_cbf.json").touch()
     with pytest.raises(InputError, match=r"sub-01_desc-nlls_cbf\.nii\.gz"):
         read_group(tmp_path, "nlls")
 

@@ -113,7 +113,7 @@ def read_group(output_dir: Path, label: str) -> list[GroupMember]:
     InputError
         If a map is unreadable or has no status beside it.
     """
-    ending = f"_desc-{label}_cbf.nii.gz"
+    ending = f"_desc-{label}_cbf.json"  # written last: all else of the run is there
     paths = sorted(output_dir.glob(f"sub-*/**/perf/*{ending}"), key=lambda path: path.name)
     return [
         _read_member(output_dir, path.parent, path.name.removesuffix(ending), label)

@@ -2,8 +2,10 @@
 
 import functools
 import multiprocessing
+import os
 import queue
 import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -96,13 +98,23 @@ def _in_processes(
 
 
 def _process() -> ProcessPoolExecutor:
-    """One fresh process, as forks do not get along with JAX; interrupts are for its parent."""
+    """One fresh process, as forks do not get along with JAX."""
     return ProcessPoolExecutor(
-        1,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
+        1, mp_context=multiprocessing.get_context("spawn"), initializer=_depend_on_parent
     )
+
+
+def _depend_on_parent() -> None:
+    """Leave interrupts to the parent, and end with it, even if it was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _on_cluster(

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import glob
 import gzip
 import hashlib
@@ -10,7 +11,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
@@ -26,7 +27,8 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
     Every content is first written out under a temporary name in its folder, and only when
     all of them are on disk do they get their final names, in the order given. Folders are
-    made where needed. What a killed process left of the same files is removed.
+    made where needed. What a killed process left of the same files is removed; what another is
+    writing is not, and the last to rename wins.
 
     Parameters
     ----------
@@ -42,18 +44,19 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     """
     staged: dict[Path, Path] = {}
     try:
-        for path, content in contents.items():
-            _make_folder(path.parent)
-            if path.is_dir():
-                raise IsADirectoryError(None, "a folder of that name is in the way")
-            _remove_leftovers(path)
-            staged[path] = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
-            with open(staged[path], "xb") as file:
+        with contextlib.ExitStack() as opened:
+            for path, content in contents.items():
+                _make_folder(path.parent)
+                if path.is_dir():
+                    raise IsADirectoryError(None, "a folder of that name is in the way")
+                _remove_leftovers(path)
+                file = opened.enter_context(_open_partial(path))
+                staged[path] = Path(file.name)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        for path, temporary in staged.items():
-            os.replace(temporary, path)
+            for path, temporary in staged.items():
+                os.replace(temporary, path)
         for folder in dict.fromkeys(path.parent for path in contents):
             _sync_folder(folder)
     except OSError as error:
@@ -255,7 +258,22 @@ def _sync_folder(folder: Path) -> None:
 
 def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
-        leftover.unlink(missing_ok=True)
+        # an error says that somebody is writing it, or that nothing can be locked here
+        with contextlib.suppress(OSError), open(leftover, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
+
+
+def _open_partial(path: Path) -> IO[bytes]:
+    """Open a file of a temporary name, locked so that nobody takes it for a leftover."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PARTIAL}")
+        file = open(temporary, "xb")  # noqa: SIM115
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if temporary.exists():
+            return file
+        file.close()  # it was taken for one before it was locked
 
 
 def _plain(value: object) -> Any:

@@ -12,6 +12,7 @@ from asl_pinn import kinetics
 from asl_pinn.errors import InputError
 
 Schedule = Literal["equal", "t1_adjusted", "free_lunch"]
+MAX_SECONDS = 30.0  # longer times are milliseconds
 
 
 @jax.tree_util.register_dataclass
@@ -82,7 +83,8 @@ def label_durations(
     Raises
     ------
     InputError
-        If a duration would be zero or negative, or `schedule` is unknown.
+        If a duration would be zero or negative, `total` is above `MAX_SECONDS`, or `schedule`
+        is unknown.
 
     References
     ----------
@@ -95,9 +97,10 @@ def label_durations(
     >>> label_durations("free_lunch", 4)
     array([1.8       , 0.73333333, 0.73333333, 0.73333333])
     """
-    if total <= 0.0 or n_delays < 1:
+    if not 0.0 < total <= MAX_SECONDS or n_delays < 1:
         raise InputError(
-            f"a schedule needs labelling time and sub-boluses, not {total} s, {n_delays}"
+            f"a schedule needs labelling time, {MAX_SECONDS:g} s at most, and sub-boluses, not "
+            f"{total} s, {n_delays}"
         )
     if schedule == "equal":
         return np.full(n_delays, total / n_delays)
@@ -141,7 +144,7 @@ def time_encoded_protocol(
     Raises
     ------
     InputError
-        If a duration is not positive or the final delay is negative.
+        If a duration is not positive, the final delay is negative, or one is above `MAX_SECONDS`.
 
     Examples
     --------
@@ -150,10 +153,17 @@ def time_encoded_protocol(
     (array([1.3, 0.5, 0.1]), array([3.1, 1.3, 0.5]))
     """
     label_duration = np.asarray(durations, dtype=np.float64)
-    if label_duration.ndim != 1 or not (label_duration > 0.0).all():
-        raise InputError(f"sub-bolus durations must be positive seconds, not {durations}")
-    if not final_delay >= 0.0:
-        raise InputError(f"the final delay must not be negative, it is {final_delay} s")
+    sound = (label_duration > 0.0) & (label_duration <= MAX_SECONDS)
+    if label_duration.ndim != 1 or not sound.all():
+        raise InputError(
+            f"sub-bolus durations must be positive seconds, {MAX_SECONDS:g} at most, "
+            f"not {durations}"
+        )
+    if not 0.0 <= final_delay <= MAX_SECONDS:
+        raise InputError(
+            f"the final delay must not be negative nor above {MAX_SECONDS:g} s, it is "
+            f"{final_delay} s"
+        )
     later = np.cumsum(label_duration[::-1])[::-1] - label_duration
     return Protocol(
         label_duration,

@@ -326,6 +326,31 @@ def test_missing_file(tmp_path, missing, fault):
     assert (ASL if missing == JSON else missing) in message
 
 
+@pytest.mark.refused(
+    "A link whose content was not fetched (datalad, git-annex)", "fetch its content"
+)
+@pytest.mark.parametrize("target", [ASL, JSON, CONTEXT, M0SCAN, MASKFILE])
+def test_link_to_nothing(tmp_path, target):
+    root = write_dataset(tmp_path)
+    (root / target).unlink()
+    (root / target).symlink_to("../../.git/annex/objects/not/here")
+    with pytest.raises(InputError, match=f"{target}: a link .* fetch its content"):
+        read_run(find_runs(root)[0])
+
+
+@pytest.mark.refused(
+    "Series whose maps would have the same names: `.nii` beside `.nii.gz`, or another `desc`",
+    "would have the same names",
+)
+@pytest.mark.parametrize("other", ["sub-01_asl.nii", "sub-01_desc-preproc_asl.nii.gz"])
+def test_series_of_one_name(tmp_path, other):
+    root = write_dataset(tmp_path)
+    save_nifti(root / "sub-01" / "perf" / other, DELTA_M)
+    for run in find_runs(root):
+        with pytest.raises(InputError, match=r"maps of .* would have the same names"):
+            read_run(run)
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

@@ -21,7 +21,7 @@ from bids_fixtures import (
 )
 from numpy.typing import NDArray
 
-from asl_pinn.bids import find_runs, read_run
+from asl_pinn.bids import find_runs, maps_sidecar, read_run
 from asl_pinn.data import AslData
 from asl_pinn.encoding import encode, encoding_matrix
 
@@ -452,6 +452,25 @@ def test_sessions_runs_and_participants(tmp_path):
         assert f"{run.stem}_desc-brain_mask.nii.gz" in notes.sources[-1]
     for label in ("02", "sub-02"):
         assert [run.stem for run in find_runs(tmp_path, [label])] == ["sub-02"]
+
+
+@pytest.mark.accepted("Links to files, as git-annex and datalad make them")
+def test_links(tmp_path):
+    root = write_dataset(tmp_path / "dataset")
+    store = root / ".git" / "annex"
+    store.mkdir(parents=True)
+    for path in (root / "sub-01" / "perf").iterdir():
+        path.rename(store / path.name)
+        path.symlink_to(f"../../.git/annex/{path.name}")
+    np.testing.assert_array_equal(read(root)[0].mask, MASK)
+
+
+@pytest.mark.accepted("A series with a description (`desc-preproc`): maps have that of the method")
+def test_description_of_a_series_is_not_that_of_its_maps(tmp_path):
+    write_dataset(tmp_path, stem="sub-01_desc-preproc", mask=None)
+    (run,) = find_runs(tmp_path)
+    assert run.path.name == "sub-01_desc-preproc_asl.nii.gz"
+    assert maps_sidecar(tmp_path, run, "nlls").name == "sub-01_desc-nlls_cbf.json"
 
 
 @pytest.mark.accepted("A mask given with `--mask`")

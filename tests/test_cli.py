@@ -157,6 +157,13 @@ def test_simulated_datasets_are_the_same_to_the_bit_and_can_be_quantified(tmp_pa
     assert asl_pinn("evaluate", out, tmp_path / "first") == 0
 
 
+def test_a_dataset_of_images_is_no_place_for_maps(dataset, capsys):
+    before = files(dataset)
+    assert asl_pinn("quantify", dataset, dataset, "participant", "--method=nlls") == 2
+    assert "describes a raw dataset; choose another output folder" in capsys.readouterr().err
+    assert files(dataset) == before
+
+
 def test_schedules_may_be_listed(tmp_path):
     flags = ("--matrix_size=4", "--schedule=1.8,1.0,0.5", "--resolution=4")
     assert asl_pinn("simulate", f"--output_dir={tmp_path}", *flags) == 0

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -66,6 +67,28 @@ def test_an_interrupt_ends_the_processes(tmp_path, monkeypatch):
         signal.signal(signal.SIGINT, handler)
     wait_for(lambda: not multiprocessing.active_children())
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_processes_end_with_a_parent_that_is_killed(tmp_path):
+    code = (
+        "import sys, pathlib, test_cohort as t\n"
+        "if __name__ == '__main__':\n"
+        "    list(t.cohort.each(t.rest, [pathlib.Path(sys.argv[1])] * 2, n_jobs=2))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=Path(__file__).parent)
+    wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.kill()
+    parent.wait()
+    for path in tmp_path.iterdir():
+        wait_for(lambda pid=int(path.stem): not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that is not a zombie."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 def test_no_scheduler_is_one_line(monkeypatch):

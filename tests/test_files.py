@@ -83,6 +83,24 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "a[1].json"]
 
 
+def test_what_another_process_is_writing_is_left(tmp_path, monkeypatch):
+    """Two calls write the same page of a group: both end, whoever is first to rename."""
+    path = tmp_path / "page.html"
+    replace = os.replace
+
+    def meanwhile(source, target):
+        monkeypatch.setattr(files.os, "replace", replace)
+        code = f"from asl_pinn import files; files.write_bytes(files.Path({str(path)!r}), b'other')"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        assert path.read_bytes() == b"other"
+        replace(source, target)
+
+    monkeypatch.setattr(files.os, "replace", meanwhile)
+    files.write_bytes(path, b"mine")
+    assert path.read_bytes() == b"mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_names_are_put_on_disk_after_the_content(tmp_path, monkeypatch):
     calls = []
 

@@ -66,6 +66,9 @@ def test_protocol_is_a_pytree(protocol):
         (lambda: time_encoded_protocol([0.5, np.nan]), "must be positive"),
         (lambda: time_encoded_protocol([0.5], -0.1), "must not be negative"),
         (lambda: time_encoded_protocol([0.5], np.nan), "must not be negative"),
+        (lambda: time_encoded_protocol([0.5], 100.0), "nor above 30 s"),
+        (lambda: time_encoded_protocol([500.0], 0.1), "30 at most"),
+        (lambda: label_durations("t1_adjusted", 7, 4000.0), "30 s at most"),
     ],
 )
 def test_impossible_schedules_are_refused(call, message):

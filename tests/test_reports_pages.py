@@ -70,6 +70,7 @@ def test_group_lists_runs_with_medians_and_remarks(folder, phantom):
     assert text.count('<a href="sub-01/perf/sub-01_desc-nlls_report.html">') == 1
     assert text.count("<img") == 1 + len(GAINS)
     assert "5 runs, 1 with remarks" in text
+    assert "<td>5</td><td>sub-05</td>" in text
     rows = {name: text.split(f">{name}<")[1].split("</tr>")[0] for name in GAINS if name > "sub-01"}
     assert "only 0 % of the voxels" in rows["sub-05"]
     assert "n/a" in rows["sub-05"]
@@ -89,6 +90,8 @@ def test_group_of_nothing_and_of_broken_maps(folder, tmp_path):
     broken = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.nii.gz"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"nothing")
+    assert read_group(tmp_path, "nlls") == []  # it lacks what is written last
+    broken.with_name("sub-01_desc-nlls_cbf.json").touch()
     with pytest.raises(InputError, match=r"sub-01_desc-nlls_cbf\.nii\.gz"):
         read_group(tmp_path, "nlls")
 

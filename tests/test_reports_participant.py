@@ -2,6 +2,7 @@ import base64
 import dataclasses
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.estimators import ESTIMATORS
 from asl_pinn.options import resolve
-from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.reports.methods import methods_text
+from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
+from asl_pinn.reports.methods import methods_text, software_citation
 from asl_pinn.reports.participant import html_report, report_figures
 from asl_pinn.residuals import predicted
 from asl_pinn.tissue import Tissues, find_tissues
@@ -168,9 +169,13 @@ def test_acquisition_lists_every_delay_and_constant(data, maps):
 
 
 def test_provenance_and_notes_are_there(data, maps):
-    page = Page(report(data, maps))
+    paths = {"InputDataset": Path("/Größe"), "Sources": [Path("Größe")]}
+    provenance = {"bounds": [0.0, 200.0], "Options": {"cbf_max": 150.0}, **paths}
+    page = Page(report(data, maps, provenance=provenance))
     assert ["bounds", "[0.0, 200.0]"] in page.rows
     assert ["cbf_max", "150.0"] in page.rows
+    assert ["InputDataset", "/Größe"] in page.rows
+    assert ["Sources", '["Größe"]'] in page.rows
     assert "two volumes were averaged" in page.text
 
 
@@ -218,12 +223,43 @@ def test_methods_paragraph_states_what_was_done(data, maps, method):
     text, works = methods_text(data, maps, method, entry.description, entry.references, options)
     for fact in (method, "3 delays", "2, 1, 1 s", "2.5, 1.5, 0.5 s", "1.65 s", "of 1.33 s", "0.85"):
         assert fact in text
+    assert "0.5 s, each the mean of 2 to 3 repeats)" in text
+    assert "of each slice, up to 0.04 s, was added" in text
     assert "Of the 18 voxels of the mask, 13 were fitted" in text
     assert "{" not in text
     cited = {
         int(number) for group in re.findall(r"\[([\d, ]+)\]", text) for number in group.split(",")
     }
     assert cited == set(range(1, 1 + len(works)))
+
+
+def test_one_delay_leaves_no_residual_and_no_noise(data, maps):
+    """Of several delays both are shown, and simple data have neither repeats nor slice times."""
+    figures = dict.fromkeys(("fit", "residuals"), b"\x89PNG")
+    with_noise = dataclasses.replace(maps, noise_sd=1.0)
+    several = report(data, with_noise, figures=figures)
+    assert "at 3 delays." in several
+    assert "Measured less fitted" in several
+    assert "Error bars" in several
+    single = dataclasses.replace(
+        data,
+        delta_m=data.delta_m[..., :1],
+        n_averages=np.ones(1),
+        readout_delay=np.zeros(data.mask.shape),
+        protocol=Protocol(np.array([1.8]), np.array([1.8])),
+    )
+    text = report(single, maps, figures=figures)
+    assert "at 1 delay." in text
+    for word in ("Measured less fitted", "Error bars", "repeats", "of each slice, up to"):
+        assert word not in text
+
+
+def test_citation_is_that_of_the_repository():
+    lines = (Path(__file__).parents[1] / "CITATION.cff").read_text().splitlines()
+    stated = {key: value.strip('" ') for key, _, value in (li.partition(": ") for li in lines)}
+    citation = software_citation()
+    for fact in (stated["title"], f"version {stated['version']}", stated["  - name"]):
+        assert fact in citation
 
 
 def test_figures_of_a_report(data, maps):

@@ -5,6 +5,7 @@ from asl_pinn.bids.masks import read_grey_matter
 from asl_pinn.bids.read import ReadNotes, read_run
 from asl_pinn.bids.write import (
     desc_label,
+    holds_derivatives,
     maps_sidecar,
     read_finished,
     write_maps,
@@ -16,6 +17,7 @@ __all__ = [
     "ReadNotes",
     "desc_label",
     "find_runs",
+    "holds_derivatives",
     "maps_sidecar",
     "read_finished",
     "read_grey_matter",

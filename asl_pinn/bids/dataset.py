@@ -53,6 +53,12 @@ class AslRun:
         return "_".join(f"{key}-{value}" for key, value in self.entities.items())
 
     @property
+    def output_stem(self) -> str:
+        """Name of what is made from it: the description in it is that of the method."""
+        kept = {key: value for key, value in self.entities.items() if key != "desc"}
+        return dataclasses.replace(self, entities=kept).stem
+
+    @property
     def folder(self) -> Path:
         """Folder of the run inside the dataset, 'sub-01/ses-1/perf'."""
         return self.path.parent.relative_to(self.bids_dir)

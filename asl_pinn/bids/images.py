@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from asl_pinn.bids.sidecar import require_file
 from asl_pinn.errors import InputError
 
 MAX_VOXELS = 2**30
@@ -75,8 +76,7 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
         If the file is missing, unreadable, truncated, too large, of another number of
         dimensions, or holds complex numbers or colours.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
+    require_file(path)
     try:
         with np.errstate(all="ignore"):
             image = _read(path, ndim)

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from asl_pinn import kinetics
 from asl_pinn.bids.calibration import read_m0
-from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
+from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, file_entities, find_runs
 from asl_pinn.bids.images import Image, check_same_grid, load_image
 from asl_pinn.bids.masks import find_mask, load_mask, mask_from_m0
 from asl_pinn.bids.plausible import check_differences
 from asl_pinn.bids.series import differences, read_volume_types
-from asl_pinn.bids.timing import MAX_SECONDS, labeling_efficiency, readout_delay
+from asl_pinn.bids.timing import labeling_efficiency, readout_delay
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
-from asl_pinn.protocol import Protocol
+from asl_pinn.protocol import MAX_SECONDS, Protocol
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 
@@ -75,6 +75,7 @@ def read_run(
         range, or no voxel is left to quantify.
     """
     messages: list[str] = []
+    _refuse_namesakes(run)
     series = load_image(run.path, ndim=(3, 4))
     if series.values.ndim == 3:
         series = dataclasses.replace(series, values=series.values[..., None])
@@ -103,6 +104,20 @@ def read_run(
     files = [run.path, run.sidecar.path, context, m0_source, mask_source, t1_source]
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
     return data, ReadNotes(tuple(messages), tuple(sources), n_skipped)
+
+
+def _refuse_namesakes(run: AslRun) -> None:
+    """Refuse a series beside another whose maps would have the same names."""
+    namesakes = [
+        path.name
+        for path in sorted(run.path.parent.glob("*_asl.nii*"))
+        if path.name.endswith(IMAGE_EXTENSIONS)
+        and dataclasses.replace(run, entities=file_entities(path)).output_stem == run.output_stem
+    ]
+    if len(namesakes) > 1:
+        raise InputError(
+            f"{run.path}: maps of {', '.join(namesakes)} would have the same names; keep one"
+        )
 
 
 def _context(run: AslRun) -> Path:

@@ -141,8 +141,8 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
     return value
 
 
-def refuse_large_text(path: Path) -> None:
-    """Refuse a JSON or TSV file of more than 16 MiB before it is read.
+def require_file(path: Path) -> None:
+    """Refuse a path that leads to no file.
 
     Parameters
     ----------
@@ -151,10 +151,31 @@ def refuse_large_text(path: Path) -> None:
     Raises
     ------
     InputError
-        If it is larger.
-    OSError
-        If it is not there.
+        If there is nothing, a folder, or a link whose target is not there, as git-annex leaves
+        where the content was not fetched.
     """
+    if path.is_file():
+        return
+    if path.is_symlink():
+        raise InputError(
+            f"{path}: a link to a file that is not here; fetch its content (datalad get)"
+        )
+    raise InputError(f"{path}: no such file; check the path")
+
+
+def refuse_large_text(path: Path) -> None:
+    """Refuse a JSON or TSV file that is missing or larger than 16 MiB before it is read.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+        If it is not there, or larger.
+    """
+    require_file(path)
     if path.stat().st_size > _MAX_TEXT:
         raise InputError(f"{path}: is larger than {_MAX_TEXT} bytes; that is no sidecar or table")
 

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from asl_pinn import kinetics
 from asl_pinn.bids.sidecar import Sidecar, brief, flag, number, numbers, require
 from asl_pinn.errors import InputError
+from asl_pinn.protocol import MAX_SECONDS
 
-MAX_SECONDS = 30.0
 _EFFICIENCY_PER_PULSE = 0.95
 _AXES = {"i": 0, "j": 1, "k": 2}
 

@@ -93,7 +93,7 @@ def write_maps(
         then unchanged.
     """
     output_dir = Path(output_dir)
-    base = output_dir / run.folder / run.stem
+    base = output_dir / run.folder / run.output_stem
     label = desc_label(method)
     common = {"Method": method, **provenance}
     contents: dict[Path, bytes] = {}
@@ -120,16 +120,45 @@ def write_maps(
     seal = maps_sidecar(output_dir, run, method)
     del contents[seal]
     outputs = {path.name: sha256(content) for path, content in contents.items()}
-    if not _holds_derivatives(output_dir):
+    if not holds_derivatives(output_dir):
         contents |= _derivatives(output_dir, "asl_pinn perfusion maps")
     contents[seal] = json_bytes({**_CBF, **common, "Outputs": outputs})
     write_files(contents)
     return list(contents)
 
 
+def holds_derivatives(folder: Path) -> bool:
+    """Whether a folder is a derivatives dataset already.
+
+    Parameters
+    ----------
+    folder : Path
+        Where maps are to be written.
+
+    Returns
+    -------
+    bool
+        False where there is no dataset_description.json.
+
+    Raises
+    ------
+    InputError
+        If it is another kind of dataset.
+    """
+    path = folder / "dataset_description.json"
+    if not path.exists():
+        return False
+    kind = read_json(path).get("DatasetType", "raw")
+    if kind != "derivative":
+        raise InputError(
+            f"{path}: describes a {kind} dataset; choose another output folder for the maps"
+        )
+    return True
+
+
 def maps_sidecar(output_dir: Path, run: AslRun, method: str) -> Path:
     """Path of the sidecar that `write_maps` writes last, that of the CBF map."""
-    return output_dir / run.folder / f"{run.stem}_desc-{desc_label(method)}_cbf.json"
+    return output_dir / run.folder / f"{run.output_stem}_desc-{desc_label(method)}_cbf.json"
 
 
 def read_finished(output_dir: Path, run: AslRun, method: str) -> dict[str, Any] | None:
@@ -326,18 +355,6 @@ def _dataset(name: str, kind: str) -> dict[str, Any]:
         "DatasetType": kind,
         "GeneratedBy": [{"Name": "asl_pinn", "Version": asl_pinn.__version__}],
     }
-
-
-def _holds_derivatives(folder: Path) -> bool:
-    path = folder / "dataset_description.json"
-    if not path.exists():
-        return False
-    kind = read_json(path).get("DatasetType", "raw")
-    if kind != "derivative":
-        raise InputError(
-            f"{path}: describes a {kind} dataset; choose another output folder for the maps"
-        )
-    return True
 
 
 def _check_simulation_dir(folder: Path) -> None:

@@ -108,6 +108,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     jobs = _jobs(arguments, values) if values["from"].value is None else [_again(arguments, values)]
     require_writable(jobs[0].output_dir)
+    bids.holds_derivatives(jobs[0].output_dir)  # else refused only after the fit
     with runlog.opened(jobs[0].output_dir / "logs", "quantify", [*arguments, *given]) as log:
         outcomes: list[Outcome] = []
         try:

@@ -24,7 +24,15 @@ _THUMBNAIL = 330  # pixels
 _LEAST_FITTED = 0.8
 _OUTLYING = 3.5
 _LEAST_GROUP = 5
-_HEADER = ["run", "CBF, left, and ATT, right", "CBF [mL/100g/min]", "ATT [s]", "voxels", "fitted"]
+_HEADER = [
+    "",
+    "run",
+    "CBF, left, and ATT, right",
+    "CBF [mL/100g/min]",
+    "ATT [s]",
+    "voxels",
+    "fitted",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +113,7 @@ def read_group(output_dir: Path, label: str) -> list[GroupMember]:
     InputError
         If a map is unreadable or has no status beside it.
     """
-    ending = f"_desc-{label}_cbf.nii.gz"
+    ending = f"_desc-{label}_cbf.json"  # written last: all else of the run is there
     paths = sorted(output_dir.glob(f"sub-*/**/perf/*{ending}"), key=lambda path: path.name)
     return [
         _read_member(output_dir, path.parent, path.name.removesuffix(ending), label)
@@ -131,12 +139,13 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
     ends = {name: _shared_ends(members, name) for name in ("cbf", "att")}
     rows = [
         [
+            str(number),
             _name(member),
             html.image(_picture(member, ends), f"CBF and ATT of {member.name}", _THUMBNAIL)
             + html.paragraph("; ".join(said), "aside"),
             *map(html.plain, _numbers(member)),
         ]
-        for member, said in zip(members, remarks, strict=True)
+        for number, (member, said) in enumerate(zip(members, remarks, strict=True), start=1)
     ]
     n_odd = sum(bool(said) for said in remarks)
     return html.page(
@@ -151,13 +160,13 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
             html.section(
                 "Overview", html.figure(_overview(members, ends), _CAPTION) if members else ""
             ),
-            html.section("Runs", html.raw_table(_HEADER, rows)),
+            html.section("Runs", html.raw_table(_HEADER, rows, n_text=3)),
         ],
     )
 
 
 _CAPTION = (
-    "Medians and quartiles of each run, in the order of the list; runs with remarks are hollow. "
+    "Medians and quartiles of each run, by its number in the list; runs with remarks are hollow. "
     "The bars are the colours of the pictures below."
 )
 

@@ -4,6 +4,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +25,8 @@ td a { white-space: nowrap; } td p { margin: .2rem 0; }
 figcaption, .aside { color: #555; font-size: .9rem; }
 .paste { border-left: 3px solid #999; padding-left: 1rem; }
 a { color: #0b57a4; }
-@media print { body { font-size: 10pt; margin: 0; max-width: none; } tr { break-inside: avoid; }
+@media print { body { font-size: 10pt; margin: 0; max-width: none; }
+  tr, .paste { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .wide { overflow: visible; } }
 """
 
@@ -106,10 +108,14 @@ def raw_table(header: Sequence[str], rows: Iterable[Sequence[str]], n_text: int 
 def mapping_table(values: Mapping[str, Any], header: Sequence[str] = ("name", "value")) -> str:
     """Table of names and values, JSON for what is not text; nothing where there are none."""
     rows = [
-        [name, value if isinstance(value, str) else json.dumps(value, default=str)]
+        [name, str(value) if isinstance(value, (str, Path)) else _json(value)]
         for name, value in values.items()
     ]
     return table(header, rows) if rows else ""
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
 
 
 def figure(png: bytes, caption: str) -> str:

@@ -17,7 +17,10 @@ _MOST_LISTED = 12
 
 def software_citation() -> str:
     """How to cite the package."""
-    return f"asl_pinn, version {__version__}: CBF and ATT from time-encoded pCASL MRI [software]."
+    return (
+        "asl_pinn contributors. asl_pinn: CBF and ATT maps from time-encoded pCASL MRI, version "
+        f"{__version__} [computer software]."
+    )
 
 
 def methods_text(
@@ -53,13 +56,16 @@ def methods_text(
     """
     protocol = data.protocol
     delays = "delay" if protocol.n_delays == 1 else "delays"
+    repeats = data.n_averages
+    averaged = f", each the mean of {_range(repeats)} repeats" if repeats.max() > 1 else ""
     counts = {status: int((maps.status == status).sum()) for status in Status}
     n_mask = sum(counts.values()) - counts[Status.OUTSIDE]
     sentences = [
-        f"Cerebral blood flow (CBF) and arterial transit time (ATT) were quantified with asl_pinn "
-        f"{__version__}, method {method}, from control-label difference images at "
+        "Maps of cerebral blood flow (CBF) and arterial transit time (ATT) were made with "
+        f"asl_pinn {__version__}, method {method}, from control-label difference images at "
         f"{protocol.n_delays} {delays} (label duration {_listed(protocol.label_duration)} s, "
-        f"post-labelling delay {_listed(protocol.pld)} s).",
+        f"post-labelling delay {_listed(protocol.pld)} s{averaged}).",
+        _slices(data),
         "The signal was modelled by Buxton's single-compartment kinetic model [1] with a T1 of "
         f"arterial blood of {protocol.t1_blood:.4g} s, {_t1_of_tissue(data)}, a labelling "
         f"efficiency of {protocol.labeling_efficiency:.3g}, a blood-tissue partition coefficient "
@@ -70,13 +76,27 @@ def methods_text(
         f"not converge and {counts[Status.SKIPPED]} could not be quantified.",
         "asl_pinn made no correction for motion or partial volumes.",
     ]
-    return " ".join(sentences), [_BUXTON, *references]
+    return " ".join(filter(None, sentences)), [_BUXTON, *references]
+
+
+def _slices(data: AslData) -> str:
+    latest = float(data.readout_delay[data.mask].max(initial=0.0))
+    if latest == 0.0:
+        return ""
+    return (
+        f"The time until the readout of each slice, up to {latest:.4g} s, was added to the delays."
+    )
 
 
 def _listed(values: np.ndarray) -> str:
     if len(values) > _MOST_LISTED:
-        return f"{values.min():.4g} to {values.max():.4g}"
+        return _range(values)
     return ", ".join(f"{value:.4g}" for value in values)
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
 
 
 def _t1_of_tissue(data: AslData) -> str:

@@ -164,6 +164,8 @@ def html_report(
     def show(name: str, caption: str) -> str:
         return html.figure(figures[name], caption) if name in figures else ""
 
+    n_delays = data.protocol.n_delays
+    delays = "delay" if n_delays == 1 else "delays"
     paragraph, works = methods_text(
         data, maps, method, description, references, provenance.get("Options", {})
     )
@@ -171,7 +173,7 @@ def html_report(
         f"{title}: {method}",
         [
             f"<h1>{html.plain(title)}</h1>",
-            html.paragraph(f"CBF and ATT from multi-delay pCASL, method {method}."),
+            html.paragraph(f"CBF and ATT, method {method}, differences at {n_delays} {delays}."),
             html.section("Notes", html.bullets(notes)),
             html.section(
                 "Perfusion",
@@ -186,7 +188,11 @@ def html_report(
                 _voxels(data, maps),
                 show("status", "What became of each voxel of the mask."),
             ),
-            html.section("Fit", show("fit", _FIT), show("residuals", _RESIDUALS)),
+            html.section(
+                "Fit",
+                show("fit", _FIT if maps.noise_sd is None else f"{_FIT} {_NOISE}"),
+                show("residuals", _RESIDUALS) if n_delays > 1 else "",  # one delay fits exactly
+            ),
             html.section("Acquisition", _acquisition(data)),
             html.section("Methods", html.paragraph(paragraph, "paste"), html.bullets(works, "ol")),
             html.section("Citation", html.paragraph(software_citation(), "paste")),
@@ -199,8 +205,9 @@ _SD = "Standard deviations of both maps."
 _FIT = (
     "Top: when each bolus was labelled. Below: data and model in voxels from low to high CBF, each "
     "difference where its bolus began; a bolus that began left of the dotted line, the transit "
-    "time, has begun to arrive. Error bars are one standard deviation of the noise."
+    "time, has begun to arrive."
 )
+_NOISE = "Error bars are one standard deviation of the noise."
 _RESIDUALS = (
     "Measured less fitted, in the slice with most brain, volume by volume; below, medians and "
     "quartiles. What has a shape is not noise: motion, vessels, or a model that does not hold."

@@ -51,7 +51,7 @@ def folder(tmp_path_factory, phantom, protocol) -> Path:
                 notes=[LONG],
             )
             extra = {"_desc-nlls_report.html": page.encode()}
-        run = AslRun(root / name / "perf" / f"{name}_asl.nii.gz", {"sub": name[4:]}, {}, root)
+        run = AslRun(root / name / "perf" / f"{name}_asl.nii.gz", {"sub": name[4:]}, root)
         write_maps(root, run, maps, phantom.affine, "nlls", {}, extra)
     (root / "group.html").write_text(group_page(read_group(root, "nlls"), "nlls"))
     return root
@@ -131,6 +131,6 @@ def test_group_page_is_left_alone_until_a_result_changes(folder, phantom):
     page = write_group_page(folder, "nlls")
     before = page.read_bytes(), page.stat().st_mtime_ns
     assert write_group_page(folder, "nlls").stat().st_mtime_ns == before[1]
-    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, {}, folder)
+    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, folder)
     write_maps(folder, run, truth_as_maps(phantom), phantom.affine, "nlls", {}, {})
     assert write_group_page(folder, "nlls").read_bytes() != before[0]

@@ -7,8 +7,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, file_entities
+from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun
 from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.bids.inheritance import file_entities
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn import encoding
-from asl_pinn.bids.sidecar import Sidecar, brief, flag, number, numbers, refuse_large_text, require
+from asl_pinn.bids.sidecar import Sidecar, brief, check_text_file, flag, number, numbers, require
 from asl_pinn.bids.timing import check_seconds, volume_times
 from asl_pinn.errors import InputError
 from asl_pinn.protocol import time_encoded_protocol
@@ -94,7 +94,7 @@ def read_volume_types(path: Path, series_path: Path, n_volumes: int) -> list[str
         or a type that cannot be quantified.
     """
     try:
-        refuse_large_text(path)
+        check_text_file(path)
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

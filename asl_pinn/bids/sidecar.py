@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -141,8 +142,8 @@ def flag(sidecar: Sidecar, key: str, default: bool | None = None) -> bool:
     return value
 
 
-def refuse_large_text(path: Path) -> None:
-    """Refuse a JSON or TSV file of more than 16 MiB before it is read.
+def check_text_file(path: Path) -> None:
+    """Refuse a JSON or TSV file of more than 16 MiB before it is read, or what is no file.
 
     Parameters
     ----------
@@ -151,11 +152,14 @@ def refuse_large_text(path: Path) -> None:
     Raises
     ------
     InputError
-        If it is larger.
+        If it is larger, or a folder or pipe.
     OSError
         If it is not there.
     """
-    if path.stat().st_size > _MAX_TEXT:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is no regular file; put a sidecar or table in its place")
+    if status.st_size > _MAX_TEXT:
         raise InputError(f"{path}: is larger than {_MAX_TEXT} bytes; that is no sidecar or table")
 
 
@@ -178,7 +182,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or holds something else.
     """
     try:
-        refuse_large_text(path)
+        check_text_file(path)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except InputError:
         raise

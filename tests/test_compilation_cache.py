@@ -1,5 +1,6 @@
 """The cache of compiled programs: by default, off, elsewhere, unusable and damaged."""
 
+import dataclasses
 import os
 import stat
 import subprocess
@@ -7,9 +8,13 @@ import sys
 
 import jax
 import pytest
+from bids_fixtures import write_dataset
 
 from asl_pinn import compilation_cache
+from asl_pinn.cli import main
+from asl_pinn.commands import quantify as command
 from asl_pinn.errors import InputError
+from asl_pinn.quantify import Job, Outcome, quantify_one
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -71,3 +76,26 @@ def test_a_default_that_cannot_be_used_is_passed_over_and_a_named_one_refused(
     assert jax.config.jax_compilation_cache_dir is None
     with pytest.raises(InputError, match="--compilation_cache"):
         compilation_cache.enable(str(file))
+
+
+def tell_settings(job: Job) -> Outcome:
+    """What JAX is told where a run is done; the run itself is refused at once."""
+    outcome = quantify_one(job)
+    folder, double = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_x64
+    return dataclasses.replace(outcome, message=f"cache {folder}, float64 {double}")
+
+
+def test_processes_have_the_settings_of_the_first(tmp_path, monkeypatch, capsys):
+    for subject in ("01", "02"):
+        stem = f"sub-{subject}"
+        write_dataset(
+            tmp_path / "bids", stem=stem, folder=f"{stem}/perf", metadata={"M0Type": None}
+        )
+    monkeypatch.setattr(command, "quantify_one", tell_settings)
+    where = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--dtype=float64"]
+    options = ["--n_jobs=2", f"--compilation_cache={tmp_path / 'programs'}"]
+    assert main(["asl-pinn", "quantify", *where, *options]) == 2
+    expected = jax.config.jax_compilation_cache_dir
+    assert expected.startswith(str(tmp_path / "programs"))
+    said = capsys.readouterr().err
+    assert said == f"asl-pinn: error: cache {expected}, float64 True\n"

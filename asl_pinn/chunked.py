@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.devices import n_devices, scaled, spread
 
 
@@ -58,7 +58,7 @@ def map_chunked(function: Callable[..., Any], tree: Any, chunk_size: int) -> Any
     """
     length = len(jax.tree.leaves(tree)[0])
 
-    def cut(values: NDArray, begin: int) -> NDArray:
+    def cut(values: FloatArray, begin: int) -> FloatArray:
         part = values[begin : begin + chunk_size]
         missing = chunk_size - len(part)
         if not missing:

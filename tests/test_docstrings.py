@@ -39,7 +39,7 @@ def takes_arrays(function: griffe.Function) -> bool:
 
 
 def is_array(parameter: griffe.Parameter) -> bool:
-    return str(parameter.annotation).startswith(("NDArray", "Array"))
+    return str(parameter.annotation).startswith(("NDArray", "FloatArray", "Array"))
 
 
 def raises_input_error(function: griffe.Function) -> bool:

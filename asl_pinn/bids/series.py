@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn import encoding
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids.sidecar import Sidecar, brief, check_text_file, flag, number, numbers, require
 from asl_pinn.bids.timing import check_seconds, volume_times
 from asl_pinn.errors import InputError
@@ -36,8 +37,8 @@ class Differences:
 
     delta_m: NDArray[np.float32]
     n_averages: NDArray[np.float32]
-    label_duration: NDArray[np.float64]
-    pld: NDArray[np.float64]
+    label_duration: FloatArray
+    pld: FloatArray
     control: NDArray[np.float32] | None
 
 
@@ -207,8 +208,8 @@ def differences(
 def _subtract(
     values: NDArray[np.float32],
     kinds: NDArray[np.str_],
-    durations: NDArray[np.float64],
-    plds: NDArray[np.float64],
+    durations: FloatArray,
+    plds: FloatArray,
     sidecar: Sidecar,
 ) -> Differences:
     timing = np.stack([durations, plds], axis=1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import asl_pinn
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids.dataset import AslRun
 from asl_pinn.bids.series import time_encoding
 from asl_pinn.bids.sidecar import Sidecar, read_json
@@ -51,7 +52,7 @@ def write_maps(
     output_dir: Path,
     run: AslRun,
     maps: PerfusionMaps,
-    affine: NDArray,
+    affine: FloatArray,
     method: str,
     provenance: Mapping[str, Any],
     extra_files: Mapping[str, bytes] | None = None,
@@ -166,7 +167,7 @@ def write_simulation(
     data: AslData,
     *,
     seed: int,
-    images: NDArray | None = None,
+    images: FloatArray | None = None,
     encoding: Mapping[str, Any] | None = None,
     description: Mapping[str, Any] | None = None,
 ) -> None:
@@ -294,7 +295,7 @@ def _encoded_sidecar(
 
 
 def _image(
-    base: Path | str, volume: NDArray, affine: NDArray, sidecar: Mapping[str, Any]
+    base: Path | str, volume: NDArray[Any], affine: FloatArray, sidecar: Mapping[str, Any]
 ) -> dict[Path, bytes]:
     repetition_time = sidecar.get("RepetitionTimePreparation") if volume.ndim == 4 else None
     return {
@@ -308,7 +309,7 @@ def _standard_deviation(sidecar: Mapping[str, str]) -> dict[str, str]:
     return {**sidecar, "Description": f"Standard deviation of {quantity[0].lower()}{quantity[1:]}"}
 
 
-def _float32(volume: NDArray) -> NDArray[np.float32]:
+def _float32(volume: FloatArray) -> NDArray[np.float32]:
     return np.asarray(volume, dtype=np.float32)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from tqdm import tqdm
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import nlls, voxelwise
@@ -141,14 +143,14 @@ def smooth(data: AslData, fwhm: float, n_axes: int) -> AslData:
     return dataclasses.replace(data, delta_m=delta_m)
 
 
-def _sigma(data: AslData, fwhm: float, n_axes: int) -> NDArray:
+def _sigma(data: AslData, fwhm: float, n_axes: int) -> FloatArray:
     """Standard deviations of the blur along the axes [voxels]; 0 where nothing can blur."""
     sigma = fwhm / _FWHM_PER_SD / np.linalg.norm(data.affine[:3, :3], axis=0)
     sigma[n_axes:] = 0.0
     return np.where(np.asarray(data.mask.shape) > 1, sigma, 0.0)
 
 
-def _blur(volume: NDArray, sigma: NDArray) -> NDArray:
+def _blur(volume: NDArray[Any], sigma: FloatArray) -> FloatArray:
     return gaussian_filter(volume.astype(np.float64), sigma, mode="constant", truncate=_REACH)
 
 
@@ -179,7 +181,7 @@ def _with_blur(
     misfit = voxels.delta_m * weights - curves(cbf, att)
     left = 1.0 - _own_noise(data, fwhm, options.spatial_dims)
 
-    def widened(sd: NDArray, along: tuple[Array, Array]) -> NDArray:
+    def widened(sd: FloatArray, along: tuple[Array, Array]) -> FloatArray:
         slopes = np.asarray(jax.jvp(curves, (cbf, att), along)[1], np.float64)
         information = np.sum(slopes**2, axis=1)
         pull = np.sum(slopes * np.asarray(misfit, np.float64), axis=1)

@@ -1,0 +1,9 @@
+"""Types of arrays, for annotations; the docstrings have the shapes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.floating[Any]]
+"""An array of real numbers in any precision."""

@@ -38,6 +38,10 @@ def encoding_matrix(size: int, order: MatrixOrder = "hadamard") -> NDArray[np.fl
     InputError
         If no such matrix can be constructed, or `order` is unknown.
 
+    References
+    ----------
+    Paley, J Math Phys 12:311-320 (1933); Wells et al., Magn Reson Med 63:1111-1118 (2010).
+
     Examples
     --------
     >>> encoding_matrix(4)
@@ -76,6 +80,10 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     ------
     InputError
         If shape, entries, column sums or orthogonality are not those of a time encoding.
+
+    References
+    ----------
+    Wells et al., Magn Reson Med 63:1111-1118 (2010).
 
     Examples
     --------
@@ -116,6 +124,10 @@ def encode(delta_m: FloatArray, control: ArrayLike, matrix: FloatArray) -> Float
     Returns
     -------
     ndarray, shape (..., N)
+
+    References
+    ----------
+    Guenther, ISMRM (2007) 380; Wells et al., Magn Reson Med 63:1111-1118 (2010).
 
     Examples
     --------

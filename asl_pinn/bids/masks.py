@@ -126,7 +126,9 @@ def mask_from_m0(m0: NDArray[np.float32], affine: FloatArray) -> NDArray[np.bool
     Parameters
     ----------
     m0 : ndarray of float32, shape (X, Y, Z)
+        Equilibrium magnetisation [a.u.].
     affine : ndarray, shape (4, 4)
+        Voxel indices to scanner coordinates [mm].
 
     Returns
     -------

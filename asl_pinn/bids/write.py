@@ -187,7 +187,7 @@ def write_simulation(
     seed : int
         Of the noise; written into the sidecar.
     images : ndarray, shape (X, Y, Z, C * N), optional
-        Encoded images of C cycles, written instead of the differences.
+        Encoded images of C cycles [a.u.], written instead of the differences.
     encoding : mapping, optional
         The sidecar keys that say how `images` were encoded: TimeEncodedMatrixSize,
         TimeEncodedMatrixType, TimeEncodedMatrix, TimeEncodedSignFlip;

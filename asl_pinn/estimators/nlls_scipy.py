@@ -47,6 +47,10 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     ------
     InputError
         If there are fewer than 3 delays, no valid voxel, or options out of order.
+
+    References
+    ----------
+    Voglis and Lagaris, WSEAS Int Conf Applied Mathematics (2004), for dogbox.
     """
     check(data, options)
     voxels = gather(data, execution.dtype)

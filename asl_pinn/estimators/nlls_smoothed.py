@@ -64,6 +64,10 @@ def fit(data: AslData, options: SmoothedOptions, execution: Execution) -> Perfus
     ------
     InputError
         As for `nlls`, or if there are too few delays to choose the width.
+
+    References
+    ----------
+    Stone, J R Stat Soc B 36:111-147 (1974), for the choice of the width.
     """
     voxelwise.check(data, options)
     if options.spatial_dims not in (2, 3):

@@ -73,7 +73,7 @@ def residual_figure(
     maps : PerfusionMaps
         Result of an estimator on it.
     images : ndarray, shape (X, Y, Z, D)
-        What the model predicts, from `asl_pinn.residuals.predicted`.
+        What the model predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
     tissues : Tissues
         By which to summarise.
 

@@ -63,7 +63,7 @@ def fit_figure(data: AslData, maps: PerfusionMaps, images: FloatArray) -> bytes:
     maps : PerfusionMaps
         Result of an estimator on it.
     images : ndarray, shape (X, Y, Z, D)
-        What the model predicts, from `asl_pinn.residuals.predicted`.
+        What the model predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
 
     Returns
     -------

@@ -14,6 +14,7 @@ from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.errors import InputError
 from asl_pinn.reports.group import group_page, read_group, write_group_page
 from asl_pinn.reports.participant import html_report, report_figures
+from asl_pinn.residuals import predicted
 from asl_pinn.simulate import simulate
 from asl_pinn.tissue import find_tissues
 
@@ -37,16 +38,17 @@ def folder(tmp_path_factory, phantom, protocol) -> Path:
         if name == "sub-05":
             maps = dataclasses.replace(maps, status=np.minimum(4 * maps.status, Status.SKIPPED))
         if name == "sub-01":
-            tissues = find_tissues(data, phantom.grey_matter)
+            tissues, images = find_tissues(data, phantom.grey_matter), predicted(data, maps)
             page = html_report(
                 data,
                 maps,
+                images,
                 title=name,
                 method="nlls",
                 description="Fitted with {solver}.",
                 references=(),
                 tissues=tissues,
-                figures=report_figures(data, maps, tissues, name),
+                figures=report_figures(data, maps, images, tissues, name),
                 provenance={"Options": {"solver": "dogleg"}, "Sources": [LONG], LONG: LONG},
                 notes=[LONG],
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 import asl_pinn
@@ -270,7 +271,7 @@ def _asl_sidecar(data: AslData, simulation: Mapping[str, Any]) -> dict[str, Any]
         **readout,
         "EchoTime": _ECHO_TIME,
         "RepetitionTimePreparation": _REPETITION_TIME,
-        "AcquisitionVoxelSize": np.linalg.norm(data.affine[:3, :3], axis=0),
+        "AcquisitionVoxelSize": voxel_sizes(data.affine),
         "ArterialSpinLabelingType": "PCASL",
         "BackgroundSuppression": True,
         "LabelingEfficiency": data.protocol.labeling_efficiency,

@@ -13,7 +13,6 @@ from bids_fixtures import write_dataset
 from asl_pinn import compilation_cache
 from asl_pinn.cli import main
 from asl_pinn.commands import quantify as command
-from asl_pinn.errors import InputError
 from asl_pinn.quantify import Job, Outcome, quantify_one
 
 PROGRAM = """
@@ -64,18 +63,22 @@ def test_what_jax_was_told_otherwise_holds(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None
 
 
-def test_a_default_that_cannot_be_used_is_passed_over_and_a_named_one_refused(
-    tmp_path, monkeypatch
+def test_a_folder_that_cannot_be_used_is_passed_over_and_a_named_one_told(
+    tmp_path, monkeypatch, capsys
 ):
     file = tmp_path / "file"
     file.write_text("")
     file.chmod(stat.S_IRUSR)
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.enable(None)
+    assert not compilation_cache.enable(None)
     assert jax.config.jax_compilation_cache_dir is None
-    with pytest.raises(InputError, match="--compilation_cache"):
-        compilation_cache.enable(str(file))
+    assert main(["asl-pinn", "evaluate", "a", "b", f"--compilation_cache={file}"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == (
+        f"asl-pinn: note: --compilation_cache={file} cannot be written; programs are compiled anew"
+    )
+    assert error == "asl-pinn: error: a: no such folder"
 
 
 def tell_settings(job: Job) -> Outcome:

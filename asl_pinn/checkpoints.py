@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from asl_pinn.errors import InputError
+from asl_pinn.files import write_error
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
 _KEPT = 2
+_OVERHEAD = 2**20  # bytes that Orbax may write beside the arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +86,10 @@ def opened(checkpoints: Checkpoints | None) -> Iterator["ocp.CheckpointManager |
 
     Raises
     ------
+    DiskError
+        If the disk is full or read-only.
     InputError
-        If the folder cannot be written to.
+        If the folder cannot be written to for another reason.
     """
     if checkpoints is None:
         yield None
@@ -97,10 +103,7 @@ def opened(checkpoints: Checkpoints | None) -> Iterator["ocp.CheckpointManager |
     try:
         manager = ocp.CheckpointManager(directory, options=options)
     except OSError as error:
-        raise InputError(
-            f"{directory}: checkpoints cannot be kept there ({error.strerror}); choose a "
-            "folder that you may write to"
-        ) from None
+        raise write_error(directory, error) from None
     with manager:
         yield manager
 
@@ -115,10 +118,31 @@ def save(manager: "ocp.CheckpointManager", step: int, state: Any) -> None:
     step : int
         Steps that the state has behind it.
     state : pytree of arrays
+
+    Raises
+    ------
+    DiskError
+        If the disk is full or read-only.
+    InputError
+        If the state cannot be written for another reason.
     """
     import orbax.checkpoint as ocp
 
-    manager.save(step, args=ocp.args.StandardSave(jax.tree.map(np.asarray, state)), force=True)
+    arrays = jax.tree.map(np.asarray, state)
+    directory = Path(manager.directory)
+    needed = _OVERHEAD + sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    # Orbax tells of a full disk in hundreds of lines, and of its own kinds of error.
+    if shutil.disk_usage(directory).free < needed:
+        raise write_error(directory, full)
+    try:
+        manager.save(step, args=ocp.args.StandardSave(arrays), force=True)
+    except OSError as error:
+        raise write_error(directory, error) from None
+    except ValueError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise write_error(directory, full) from None
 
 
 def restore(manager: "ocp.CheckpointManager", like: Any) -> Any:

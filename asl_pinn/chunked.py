@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.devices import n_devices, scaled, spread
 
 _TILE = 512
@@ -74,14 +74,14 @@ def map_chunked(
     size = -(-chunk_size // tile) * tile
     constants = jax.device_put(constants)
 
-    def cut(values: NDArray, begin: int) -> NDArray:
+    def cut(values: FloatArray, begin: int) -> FloatArray:
         part = values[begin : begin + size]
         missing = size - len(part)
         if not missing:
             return part
         return np.pad(part, [(0, missing)] + [(0, 0)] * (part.ndim - 1), mode="edge")
 
-    wide = bool(jax.config.jax_enable_x64)
+    wide = jax.config.read("jax_enable_x64")
 
     def work(begin: int, n_elements: int) -> Any:
         chunk = jax.tree.map(lambda values: cut(values, begin), arrays)

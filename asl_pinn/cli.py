@@ -72,7 +72,10 @@ def _dispatch(name: str, *arguments: str) -> int:
     if values.help:
         print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n\n{_flags(values)}")
         return 0
-    cache.enable(values.compilation_cache)
+    folder = values.compilation_cache
+    if not cache.enable(folder) and folder is not None:
+        line = f"--compilation_cache={folder} cannot be written; programs are compiled anew"
+        print(f"asl-pinn: note: {line}", file=sys.stderr)
     return command.run(positional, values)
 
 

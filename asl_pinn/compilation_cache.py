@@ -8,8 +8,6 @@ from pathlib import Path
 
 import jax
 
-from asl_pinn.errors import InputError
-
 HELP = (
     "Folder in which compiled programs are kept for later runs, or 'off'; by default, "
     "asl_pinn below the user's cache directory, or what JAX_COMPILATION_CACHE_DIR says."
@@ -18,11 +16,11 @@ HELP = (
 _LEAST_SECONDS = 0.1
 
 
-def enable(setting: str | None) -> None:
+def enable(setting: str | None) -> bool:
     """Let JAX keep what it compiles, and take what it kept before.
 
-    A cache that cannot be used does not end a run, unless it was asked for by name.
-    JAX compiles anew what it cannot read, such as an entry that a kill cut short.
+    JAX compiles anew what it cannot read, such as an entry that a kill cut short, and goes on
+    where it cannot write, as on a disk that is full.
 
     Parameters
     ----------
@@ -30,26 +28,24 @@ def enable(setting: str | None) -> None:
         Folder, 'off', or None for the default: what JAX was told by other means, else a folder
         of the user's cache directory.
 
-    Raises
-    ------
-    InputError
-        If the folder that was asked for cannot be written.
+    Returns
+    -------
+    bool
+        Whether it is done as was asked; False where the folder cannot be written, and programs
+        are kept as they were before.
     """
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if setting == "off":
         jax.config.update("jax_compilation_cache_dir", None)
-        return
+        return True
     if setting is None and jax.config.values["jax_compilation_cache_dir"] is not None:
-        return
+        return True
     folder = (Path(setting) if setting else user_cache_dir() / "asl_pinn") / _machine()
     if not _usable(folder):
-        if setting is None:
-            return
-        raise InputError(
-            f"--compilation_cache={setting} cannot be written; name another folder, or 'off'"
-        )
+        return False
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    return True
 
 
 def user_cache_dir() -> Path:

@@ -3,12 +3,14 @@
 import dataclasses
 import enum
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.protocol import Protocol
 
 
@@ -47,14 +49,14 @@ class AslData:
         Voxel indices to scanner coordinates [mm].
     """
 
-    delta_m: NDArray
-    m0: NDArray
-    mask: NDArray
-    t1_tissue: NDArray
-    readout_delay: NDArray
-    n_averages: NDArray
+    delta_m: FloatArray
+    m0: FloatArray
+    mask: NDArray[np.bool_]
+    t1_tissue: FloatArray
+    readout_delay: FloatArray
+    n_averages: FloatArray
     protocol: Protocol
-    affine: NDArray
+    affine: FloatArray
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -85,15 +87,15 @@ class PerfusionMaps:
         Estimated standard deviation of one difference image [unit of `delta_m`].
     """
 
-    cbf: NDArray
-    att: NDArray
-    status: NDArray
-    cbf_sd: NDArray | None = None
-    att_sd: NDArray | None = None
+    cbf: FloatArray
+    att: FloatArray
+    status: NDArray[np.int8]
+    cbf_sd: FloatArray | None = None
+    att_sd: FloatArray | None = None
     noise_sd: float | None = None
 
 
-def to_volume(values: Array | NDArray, where: NDArray[np.bool_]) -> NDArray:
+def to_volume(values: Array | NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:
     """Put one value per selected voxel back into a volume that is 0 elsewhere.
 
     Parameters
@@ -114,7 +116,7 @@ def to_volume(values: Array | NDArray, where: NDArray[np.bool_]) -> NDArray:
     return volume
 
 
-def status_volume(state: NDArray, data: AslData) -> NDArray[np.int8]:
+def status_volume(state: NDArray[np.integer[Any]], data: AslData) -> NDArray[np.int8]:
     """Status of every voxel, from those that were fitted.
 
     Parameters
@@ -157,10 +159,10 @@ class Phantom:
         Voxel indices to scanner coordinates [mm].
     """
 
-    cbf: NDArray
-    att: NDArray
-    m0: NDArray
-    t1_tissue: NDArray
-    mask: NDArray
-    grey_matter: NDArray
-    affine: NDArray
+    cbf: FloatArray
+    att: FloatArray
+    m0: FloatArray
+    t1_tissue: FloatArray
+    mask: NDArray[np.bool_]
+    grey_matter: NDArray[np.bool_]
+    affine: FloatArray

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData
 
 
@@ -97,7 +98,7 @@ def with_noisy_delay(data: AslData, delay: int, noise_sd: float, seed: int) -> A
     return dataclasses.replace(data, delta_m=delta_m)
 
 
-def rician(images: NDArray, noise_sd: float, seed: int) -> NDArray[np.float32]:
+def rician(images: FloatArray, noise_sd: float, seed: int) -> NDArray[np.float32]:
     """Magnitudes of images with complex noise of this standard deviation in each part.
 
     Parameters

@@ -7,6 +7,7 @@ import scipy.linalg
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 
 MatrixOrder = Literal["hadamard", "walsh"]
@@ -36,6 +37,10 @@ def encoding_matrix(size: int, order: MatrixOrder = "hadamard") -> NDArray[np.fl
     ------
     InputError
         If no such matrix can be constructed, or `order` is unknown.
+
+    References
+    ----------
+    Paley, J Math Phys 12:311-320 (1933); Wells et al., Magn Reson Med 63:1111-1118 (2010).
 
     Examples
     --------
@@ -76,6 +81,10 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     InputError
         If shape, entries, column sums or orthogonality are not those of a time encoding.
 
+    References
+    ----------
+    Wells et al., Magn Reson Med 63:1111-1118 (2010).
+
     Examples
     --------
     >>> check_matrix([[1, 1, 1], [-1, 1, -1], [1, -1, -1], [-1, -1, 1]]).shape
@@ -100,7 +109,7 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     return checked
 
 
-def encode(delta_m: NDArray, control: ArrayLike, matrix: NDArray) -> NDArray:
+def encode(delta_m: FloatArray, control: ArrayLike, matrix: FloatArray) -> FloatArray:
     """Images that a time-encoded acquisition takes, S_k = C - sum of labelled sub-boluses.
 
     Parameters
@@ -116,6 +125,10 @@ def encode(delta_m: NDArray, control: ArrayLike, matrix: NDArray) -> NDArray:
     -------
     ndarray, shape (..., N)
 
+    References
+    ----------
+    Guenther, ISMRM (2007) 380; Wells et al., Magn Reson Med 63:1111-1118 (2010).
+
     Examples
     --------
     >>> encode(np.array([1.0, 2.0, 3.0]), 100.0, encoding_matrix(4))
@@ -125,7 +138,7 @@ def encode(delta_m: NDArray, control: ArrayLike, matrix: NDArray) -> NDArray:
     return np.asarray(control)[..., None] - np.asarray(delta_m) @ labelled.T
 
 
-def decode(images: NDArray, matrix: NDArray, *, sign_flip: bool = False) -> NDArray:
+def decode(images: FloatArray, matrix: FloatArray, *, sign_flip: bool = False) -> FloatArray:
     """Difference signal of each sub-bolus, dM_j = (2/N) sum_k H_kj S_k.
 
     White noise of standard deviation sigma in the images becomes white noise of
@@ -157,7 +170,7 @@ def decode(images: NDArray, matrix: NDArray, *, sign_flip: bool = False) -> NDAr
     return np.asarray(images) @ (sign * 2.0 / len(matrix) * matrix)
 
 
-def _hadamard(size: int) -> NDArray:
+def _hadamard(size: int) -> FloatArray:
     if size & (size - 1) == 0:
         return scipy.linalg.hadamard(size)
     if size % 4 == 0 and _is_prime(size - 1):
@@ -176,13 +189,13 @@ def _is_prime(number: int) -> bool:
     return number > 1 and all(number % k for k in range(2, int(number**0.5) + 1))
 
 
-def _jacobsthal(prime: int) -> NDArray:
+def _jacobsthal(prime: int) -> FloatArray:
     squares = {k * k % prime for k in range(1, prime)}
     character = np.array([0] + [1 if k in squares else -1 for k in range(1, prime)])
     return character[np.subtract.outer(np.arange(prime), np.arange(prime)) % prime]
 
 
-def _paley_first(prime: int) -> NDArray:
+def _paley_first(prime: int) -> FloatArray:
     """Paley's first construction, for primes 3 modulo 4; order prime + 1."""
     conference = np.zeros((prime + 1, prime + 1), dtype=int)
     conference[0, 1:], conference[1:, 0] = 1, -1
@@ -190,7 +203,7 @@ def _paley_first(prime: int) -> NDArray:
     return conference + np.eye(prime + 1, dtype=int)
 
 
-def _paley_second(prime: int) -> NDArray:
+def _paley_second(prime: int) -> FloatArray:
     """Paley's second construction, for primes 1 modulo 4; order 2 (prime + 1)."""
     conference = np.ones((prime + 1, prime + 1), dtype=int)
     conference[0, 0] = 0

@@ -9,6 +9,8 @@ import scipy.ndimage
 from jax import Array
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from asl_pinn.arrays import FloatArray
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,7 @@ def make_lattice(
     number = np.full(mask.shape, -1, np.int32)
     number[mask] = own
     padded = np.pad(number, 1, constant_values=-1)
-    tables: list[tuple[NDArray, NDArray]] = []
+    tables: list[tuple[FloatArray, FloatArray]] = []
     for shift in (-1, 1):
         moved = [np.roll(padded, shift, axis)[1:-1, 1:-1, 1:-1][mask] for axis in range(n_axes)]
         neighbour = np.stack(moved)

@@ -17,6 +17,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import DiskError, InputError
 
 _PARTIAL = ".part"
@@ -171,7 +172,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_bytes(path, json_bytes(content))
 
 
-def write_nifti(path: Path, volume: NDArray, affine: NDArray) -> None:
+def write_nifti(path: Path, volume: NDArray[Any], affine: FloatArray) -> None:
     """Write a compressed NIfTI image, whole or not at all.
 
     Parameters
@@ -212,7 +213,9 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
     return (text + "\n").encode()
 
 
-def nifti_bytes(volume: NDArray, affine: NDArray, repetition_time: float | None = None) -> bytes:
+def nifti_bytes(
+    volume: NDArray[Any], affine: FloatArray, repetition_time: float | None = None
+) -> bytes:
     """Content of a .nii.gz file; the same bytes for the same input.
 
     Parameters

@@ -3,14 +3,16 @@
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.voxels import Voxels
 
 _LEAST_CONTRAST = 1e-3
 
 
-def tissue_features(voxels: Voxels, guide: Literal["tissue", "none"], *, squares: bool) -> NDArray:
+def tissue_features(
+    voxels: Voxels, guide: Literal["tissue", "none"], *, squares: bool
+) -> FloatArray:
     """Standardised M0 and 1/T1, where they vary at all.
 
     CBF, M0 and 1/T1 of a mixed voxel are all near to linear in its tissue fractions.

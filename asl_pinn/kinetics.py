@@ -35,6 +35,10 @@ def apparent_t1(
     Array
         T1' [s], of the broadcast shape.
 
+    References
+    ----------
+    Buxton et al., Magn Reson Med 40:383-396 (1998).
+
     Examples
     --------
     Perfusion shortens the T1 of grey matter a little.
@@ -144,6 +148,10 @@ def delta_m_by_att(
     -------
     callable
         Arterial transit time [s] to the signal, of the broadcast shape.
+
+    References
+    ----------
+    Buxton et al., Magn Reson Med 40:383-396 (1998).
 
     Examples
     --------

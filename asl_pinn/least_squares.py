@@ -114,15 +114,14 @@ def soft_l1(residual: Array, scale: ArrayLike) -> Array:
 
     Parameters
     ----------
-    residual : Array
+    residual : Array, shape (...)
         Residuals.
     scale : array_like, shape ()
         Residual at which the loss turns from quadratic to linear.
 
     Returns
     -------
-    Array
-        Of the residuals' shape.
+    Array, shape (...)
     """
     squared = (residual * (1.0 / jnp.asarray(scale))) ** 2
     return squared / (jnp.sqrt(1.0 + squared) + 1.0) * scale**2

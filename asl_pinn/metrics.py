@@ -6,13 +6,14 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 
 _WINDOW = 11
 _WINDOW_SIGMA = 1.5
 
 
-def scores(estimate: NDArray, truth: NDArray, mask: NDArray) -> dict[str, float]:
+def scores(estimate: FloatArray, truth: FloatArray, mask: NDArray[np.bool_]) -> dict[str, float]:
     """All scores of one map.
 
     Parameters
@@ -73,7 +74,7 @@ def scores(estimate: NDArray, truth: NDArray, mask: NDArray) -> dict[str, float]
     }
 
 
-def ssim(estimate: NDArray, truth: NDArray, mask: NDArray) -> tuple[float, float]:
+def ssim(estimate: FloatArray, truth: FloatArray, mask: NDArray[np.bool_]) -> tuple[float, float]:
     """Structural similarity over whole slices and inside the mask.
 
     Parameters
@@ -97,7 +98,7 @@ def ssim(estimate: NDArray, truth: NDArray, mask: NDArray) -> tuple[float, float
     scale = np.max(truth)
     margin = _WINDOW // 2
 
-    def images(volume: NDArray) -> jnp.ndarray:
+    def images(volume: FloatArray) -> jnp.ndarray:
         stacked = np.moveaxis(volume[..., slices], -1, 0)[..., None] / scale
         padding = [(0, 0), (margin, margin), (margin, margin), (0, 0)]
         return jnp.asarray(np.pad(stacked, padding), jnp.float32)
@@ -116,7 +117,7 @@ def ssim(estimate: NDArray, truth: NDArray, mask: NDArray) -> tuple[float, float
     return float(whole.mean(dtype=np.float64)), float(masked.mean(dtype=np.float64))
 
 
-def pcc(estimate: NDArray, truth: NDArray) -> float:
+def pcc(estimate: FloatArray, truth: FloatArray) -> float:
     """Pearson correlation coefficient over all elements; 0 where the estimate is constant.
 
     Parameters
@@ -139,7 +140,7 @@ def pcc(estimate: NDArray, truth: NDArray) -> float:
     return float(a @ b / norm) if norm > 0.0 else 0.0
 
 
-def percent_relative_error(estimate: NDArray, truth: NDArray) -> NDArray:
+def percent_relative_error(estimate: FloatArray, truth: FloatArray) -> FloatArray:
     """100 (estimate - truth) / truth, element by element [%].
 
     Parameters
@@ -161,7 +162,11 @@ def percent_relative_error(estimate: NDArray, truth: NDArray) -> NDArray:
 
 
 def coverage(
-    estimate: NDArray, truth: NDArray, sd: NDArray, mask: NDArray, level: float = 0.95
+    estimate: FloatArray,
+    truth: FloatArray,
+    sd: FloatArray,
+    mask: NDArray[np.bool_],
+    level: float = 0.95,
 ) -> float:
     """Share of voxels whose truth lies in the interval that their standard deviation gives.
 

@@ -9,6 +9,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from asl_pinn import kinetics
+from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 
 Schedule = Literal["equal", "t1_adjusted", "free_lunch"]
@@ -34,14 +35,14 @@ class Protocol:
         Blood-tissue partition coefficient of water [mL/g].
     """
 
-    label_duration: NDArray
-    pld: NDArray
+    label_duration: FloatArray
+    pld: FloatArray
     t1_blood: float = kinetics.T1_BLOOD
     labeling_efficiency: float = kinetics.LABELING_EFFICIENCY
     partition_coefficient: float = kinetics.PARTITION_COEFFICIENT
 
     @property
-    def t(self) -> NDArray:
+    def t(self) -> FloatArray:
         """Time since the start of each bolus at readout, shape (D,) [s]."""
         return self.label_duration + self.pld
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from asl_pinn import bids, provenance
+from asl_pinn import bids, compilation_cache, provenance
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators import get_estimator
@@ -42,6 +42,8 @@ class Job:
         Whether the estimator may draw progress bars.
     fingerprint : str, optional
         InputFingerprint of an earlier result; other data are refused.
+    cache : str, optional
+        Where compiled programs are kept, as `compilation_cache.enable` takes it.
     """
 
     run: bids.AslRun
@@ -51,6 +53,7 @@ class Job:
     resume: bool = True
     progress: bool = False
     fingerprint: str | None = None
+    cache: str | None = None
 
 
 class State(enum.StrEnum):
@@ -104,6 +107,7 @@ def quantify_one(job: Job) -> Outcome:
     name = job.run.stem
     notes: tuple[str, ...] = ()
     try:
+        compilation_cache.enable(job.cache)
         jax.config.update("jax_enable_x64", job.settings.dtype == "float64")
         data, read = bids.read_run(job.run, **job.settings.reading)
         notes = read.messages

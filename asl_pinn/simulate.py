@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn import encoding, kinetics
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, Phantom
 from asl_pinn.errors import InputError
 from asl_pinn.protocol import Protocol
@@ -114,7 +115,7 @@ def simulate(phantom: Phantom, protocol: Protocol, *, tsnr: float, seed: int) ->
 
 
 def simulate_encoded(
-    phantom: Phantom, protocol: Protocol, matrix: NDArray, *, tsnr: float, seed: int
+    phantom: Phantom, protocol: Protocol, matrix: FloatArray, *, tsnr: float, seed: int
 ) -> NDArray[np.float32]:
     """Images of a time-encoded acquisition, before decoding.
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.checkpoints import Checkpoints, opened, restore, save
 from asl_pinn.errors import InputError
 
@@ -257,7 +257,7 @@ def _is_over(problem: Problem, state: State) -> Array:
     return state.step > problem.patience * (state.lowest_step + problem.memory)
 
 
-def _require_sane(losses: NDArray, first_loss: NDArray, done: int, label: str) -> None:
+def _require_sane(losses: FloatArray, first_loss: FloatArray, done: int, label: str) -> None:
     """Refuse losses, shape (steps, R), that are not finite or have exploded."""
     exploded = ~(losses <= _DIVERGED * np.maximum(first_loss, np.finfo(losses.dtype).tiny))
     if exploded.any():

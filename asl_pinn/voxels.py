@@ -126,10 +126,11 @@ def predict_by_att(
     """
     t, label_duration = _times(protocol, voxels.m0)
     constants = _constants(voxels, protocol)
-    m0 = constants.pop("m0")
     return tuple(
-        kinetics.delta_m_by_att(cbf, *times, voxels.readout_delay, m0=weight * m0, **constants)
-        for *times, weight in zip(
+        kinetics.delta_m_by_att(
+            cbf, when, bolus, voxels.readout_delay, **{**constants, "m0": weight * voxels.m0}
+        )
+        for when, bolus, weight in zip(
             t, label_duration, jnp.ones_like(t) if weights is None else weights, strict=True
         )
     )

@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from asl_pinn import __version__, encoding
+from asl_pinn.blur import blur_inside, blur_widths
 from asl_pinn.data import AslData, PerfusionMaps, Phantom
 from asl_pinn.degrade import (
     rician,
@@ -111,16 +111,9 @@ def _timing(schedule: str, n_delays: int, tsnr: float, seed: int) -> Case:
 def _blurred(fwhm: float, tsnr: float, seed: int) -> Case:
     """A brain whose maps are as smooth as a point-spread function would leave them."""
     brain = select_slices(_brain(3), "central")
-    sigma = fwhm / np.sqrt(8.0 * np.log(2.0)) / np.linalg.norm(brain.affine[:3, :3], axis=0)
-    sigma[2] = 0.0
-    share = np.where(brain.mask, gaussian_filter(brain.mask.astype(float), sigma), 1.0)
-
-    def blur(volume: NDArray) -> NDArray:
-        smooth = gaussian_filter(np.where(brain.mask, volume, 0.0), sigma) / share
-        return np.where(brain.mask, smooth, volume).astype(volume.dtype)
-
+    widths = blur_widths(fwhm, brain.affine, brain.mask.shape)
     names = ("cbf", "att", "m0", "t1_tissue")
-    maps = {name: blur(getattr(brain, name)) for name in names}
+    maps = {name: blur_inside(getattr(brain, name), brain.mask, widths) for name in names}
     return _case(dataclasses.replace(brain, **maps), PROTOCOL, tsnr, seed)
 
 

@@ -679,12 +679,12 @@ def test_no_brain_in_m0(tmp_path):
 @pytest.mark.refused("An `IntendedFor` that is no name", "IntendedFor must be")
 @pytest.mark.parametrize("value", [None, 7, {}, [None]])
 def test_intention_of_another_type(tmp_path, value):
-    root = write_dataset(tmp_path)
-    path = root / M0SCAN.replace(".nii.gz", ".json")
-    save_json(path, {"IntendedFor": value})
-    with pytest.raises(InputError, match="IntendedFor must be") as caught:
-        find_runs(root)
-    assert str(path) in str(caught.value)
+    root = write_dataset(tmp_path, m0=None)
+    scan = root / "sub-01" / "perf" / "sub-01_acq-other_m0scan.nii.gz"
+    save_nifti(scan, M0)
+    sidecar = scan.with_name("sub-01_acq-other_m0scan.json")
+    save_json(sidecar, {"IntendedFor": value})
+    assert refusal(root).startswith(f"{sidecar}: IntendedFor must be")
 
 
 @pytest.mark.parametrize(
@@ -754,13 +754,22 @@ def test_texts_have_a_limit(tmp_path, target):
     assert "is larger than" in refusal(root)
 
 
+@pytest.mark.refused("A folder or pipe in place of a sidecar or table", "is no regular file")
+@pytest.mark.parametrize("target", [CONTEXT, JSON])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_texts_are_files(tmp_path, target, make):
+    root = write_dataset(tmp_path)
+    (root / target).unlink()
+    make(root / target)
+    assert refusal(root).startswith(f"{root / target}: is no regular file")
+
+
 @pytest.mark.refused("A sidecar nested without end, or with numbers beyond all bounds", "repair")
 @pytest.mark.parametrize("content", [b"[" * 200_000, b'{"M0Estimate": 1' + b"0" * 5000 + b"}"])
 def test_json_that_cannot_be_parsed(tmp_path, content):
     root = write_dataset(tmp_path)
     (root / JSON).write_bytes(content)
-    with pytest.raises(InputError, match="cannot be read as JSON"):
-        find_runs(root)
+    assert "cannot be read as JSON" in refusal(root)
 
 
 @pytest.mark.refused("A sidecar that is no JSON object", "cannot be read as JSON")
@@ -769,9 +778,9 @@ def test_json_that_cannot_be_parsed(tmp_path, content):
 def test_sidecar_that_is_no_json(tmp_path, content, target):
     root = write_dataset(tmp_path)
     (root / target).write_bytes(content)
-    with pytest.raises(InputError, match="JSON") as caught:
-        find_runs(root)
-    assert str(root / target) in str(caught.value)
+    message = refusal(root)
+    assert "JSON" in message
+    assert str(root / target) in message
 
 
 @pytest.mark.refused(

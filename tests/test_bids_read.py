@@ -428,6 +428,15 @@ def test_sidecar_keys_are_inherited(tmp_path):
     assert read(root)[0].protocol.labeling_efficiency == 0.6
 
 
+@pytest.mark.accepted("Sidecars and tables of another acquisition: left alone")
+def test_what_has_other_entities_is_not_inherited(tmp_path):
+    root = write_dataset(tmp_path)
+    perf = root / "sub-01" / "perf"
+    (perf / "sub-01_acq-other_asl.json").write_text("{ not JSON")
+    (perf / "sub-01_acq-other_aslcontext.tsv").write_text("volume_type\ncbf\n")
+    np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
+
+
 @pytest.mark.accepted("The whole sidecar and aslcontext.tsv inherited from the root of the dataset")
 def test_all_metadata_and_volume_types_inherited(tmp_path):
     root = write_dataset(tmp_path)
@@ -447,8 +456,8 @@ def test_sessions_runs_and_participants(tmp_path):
     assert runs[0].folder == Path("sub-01/ses-a/perf")
     assert runs[0].entities == {"sub": "01", "ses": "a", "run": "1"}
     for run in runs:
-        assert run.m0scans == (run.path.with_name(f"{run.stem}_m0scan.nii.gz"),)
         _, notes = read_run(run)
+        assert (run.folder / f"{run.stem}_m0scan.nii.gz").as_posix() in notes.sources
         assert f"{run.stem}_desc-brain_mask.nii.gz" in notes.sources[-1]
     for label in ("02", "sub-02"):
         assert [run.stem for run in find_runs(tmp_path, [label])] == ["sub-02"]

@@ -55,7 +55,7 @@ def encoded(order: str = "walsh") -> dict:
 def example_run(bids_dir: Path) -> AslRun:
     entities = {"sub": "01", "ses": "1", "run": "2"}
     path = bids_dir / "sub-01" / "ses-1" / "perf" / "sub-01_ses-1_run-2_asl.nii.gz"
-    return AslRun(path, entities, {}, bids_dir)
+    return AslRun(path, entities, bids_dir)
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The cache of compiled programs: by default, off, elsewhere, unusable and damaged."""
 
+import dataclasses
 import os
 import stat
 import subprocess
@@ -7,9 +8,12 @@ import sys
 
 import jax
 import pytest
+from bids_fixtures import write_dataset
 
 from asl_pinn import compilation_cache
-from asl_pinn.errors import InputError
+from asl_pinn.cli import main
+from asl_pinn.commands import quantify as command
+from asl_pinn.quantify import Job, Outcome, quantify_one
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -59,15 +63,42 @@ def test_what_jax_was_told_otherwise_holds(tmp_path, monkeypatch):
     assert jax.config.jax_compilation_cache_dir is None
 
 
-def test_a_default_that_cannot_be_used_is_passed_over_and_a_named_one_refused(
-    tmp_path, monkeypatch
+def test_a_folder_that_cannot_be_used_is_passed_over_and_a_named_one_told(
+    tmp_path, monkeypatch, capsys
 ):
     file = tmp_path / "file"
     file.write_text("")
     file.chmod(stat.S_IRUSR)
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     jax.config.update("jax_compilation_cache_dir", None)
-    compilation_cache.enable(None)
+    assert not compilation_cache.enable(None)
     assert jax.config.jax_compilation_cache_dir is None
-    with pytest.raises(InputError, match="--compilation_cache"):
-        compilation_cache.enable(str(file))
+    assert main(["asl-pinn", "evaluate", "a", "b", f"--compilation_cache={file}"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note == (
+        f"asl-pinn: note: --compilation_cache={file} cannot be written; programs are compiled anew"
+    )
+    assert error == "asl-pinn: error: a: no such folder"
+
+
+def tell_settings(job: Job) -> Outcome:
+    """What JAX is told where a run is done; the run itself is refused at once."""
+    outcome = quantify_one(job)
+    folder, double = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_x64
+    return dataclasses.replace(outcome, message=f"cache {folder}, float64 {double}")
+
+
+def test_processes_have_the_settings_of_the_first(tmp_path, monkeypatch, capsys):
+    for subject in ("01", "02"):
+        stem = f"sub-{subject}"
+        write_dataset(
+            tmp_path / "bids", stem=stem, folder=f"{stem}/perf", metadata={"M0Type": None}
+        )
+    monkeypatch.setattr(command, "quantify_one", tell_settings)
+    where = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--dtype=float64"]
+    options = ["--n_jobs=2", f"--compilation_cache={tmp_path / 'programs'}"]
+    assert main(["asl-pinn", "quantify", *where, *options]) == 2
+    expected = jax.config.jax_compilation_cache_dir
+    assert expected.startswith(str(tmp_path / "programs"))
+    said = capsys.readouterr().err
+    assert said == f"asl-pinn: error: cache {expected}, float64 True\n"

@@ -1,6 +1,7 @@
 """The examples of the documentation."""
 
 import importlib.util
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -16,7 +17,16 @@ from asl_pinn.data import Status
 from asl_pinn.estimators import ESTIMATORS, Estimator
 from asl_pinn.simulate import simulate
 
-EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+def test_readme_is_one_screen_and_leads_to_what_is_there():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 40
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Docstrings are complete, and their examples true."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 import griffe
@@ -11,6 +12,20 @@ PACKAGE = griffe.load("asl_pinn", docstring_parser="numpy", resolve_aliases=Fals
 
 COMMAND = ("define_flags", "run")
 """What every command has, explained by `asl_pinn.commands`."""
+
+PHYSICAL = re.compile(
+    r"(cbf|att|m0|t|pld|fwhm|affine|noise_sd|final_delay|readout_delay|edges|delta_m|images)(_sd)?"
+    r"|t1_\w+|(\w+_)?durations?"
+)
+"""Names of quantities that have a unit."""
+
+UNIT = re.compile(
+    r"\[.*(s|mm|a\.u\.|mL/100g/min|unit of \w+|same unit.*)\]|seconds|As in|in the unit"
+)
+
+SOURCED = ("kinetics", "encoding", "nlls.fit", "nlls_smoothed.fit", "nlls_scipy.fit")
+SOURCED += ("fixed_att.fit", "spatial_map.fit.fit", "pinn.fit.fit")
+"""Modules and functions that say where their methods come from."""
 
 
 def public_functions(module: griffe.Module) -> Iterator[griffe.Function]:
@@ -39,28 +54,47 @@ def takes_arrays(function: griffe.Function) -> bool:
 
 
 def is_array(parameter: griffe.Parameter) -> bool:
-    return str(parameter.annotation).startswith(("NDArray", "Array"))
+    return str(parameter.annotation).startswith(("NDArray", "FloatArray", "Array"))
 
 
-def raises_input_error(function: griffe.Function) -> bool:
-    raised = [node.exc for node in ast.walk(ast.parse(function.source)) if type(node) is ast.Raise]
-    return any(isinstance(error, ast.Call) and error.func.id == "InputError" for error in raised)
+def raised(function: griffe.Function) -> set[str]:
+    """Errors that a function raises itself, `write_error` making those of files."""
+    nodes = ast.walk(ast.parse(function.source))
+    calls = [node.exc for node in nodes if isinstance(node, ast.Raise)]
+    names = {ast.unparse(call.func) for call in calls if isinstance(call, ast.Call)}
+    return {"InputError" if name == "write_error" else name for name in names}
 
 
-@pytest.mark.parametrize(
-    "function", list(public_functions(PACKAGE)), ids=lambda function: function.canonical_path
-)
+FUNCTIONS = list(public_functions(PACKAGE))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.canonical_path)
 def test_public_functions_say_what_they_take_give_and_raise(function):
-    if len(function.docstring.parsed) == 1 and not raises_input_error(function):
+    if len(function.docstring.parsed) == 1 and not raised(function):
         # A sentence does for what neither takes arrays nor raises.
         assert not takes_arrays(function) or "shape" in function.docstring.value
         return
     described = entries(function, Kind.parameters)
     assert [name for name, _ in described] == [parameter.name for parameter in function.parameters]
-    for parameter, (_, text) in zip(function.parameters, described, strict=True):
+    for parameter, (name, text) in zip(function.parameters, described, strict=True):
         if is_array(parameter):
-            assert "shape" in text or "array_like" in text or "As in" in text, parameter.name
-    if str(function.returns) not in ("None", "Any"):
-        assert entries(function, Kind.returns, Kind.yields)
-    if raises_input_error(function):
-        assert "InputError" in dict(entries(function, Kind.raises))
+            assert "shape" in text or "array_like" in text or "As in" in text, name
+        if PHYSICAL.fullmatch(name):
+            assert UNIT.search(text), name
+    returned = entries(function, Kind.returns, Kind.yields)
+    assert returned or str(function.returns) in ("None", "Any")
+    for name, text in returned:
+        if re.match(r"(nd)?array\b", text, re.IGNORECASE):
+            assert "shape" in text, name
+    errors = {name for names, _ in entries(function, Kind.raises) for name in names.split(",")}
+    # IsADirectoryError is caught by the function that raises it
+    assert raised(function) - {"IsADirectoryError"} <= errors
+
+
+@pytest.mark.parametrize(
+    "function",
+    [f for f in FUNCTIONS if any(f".{name}" in f.canonical_path for name in SOURCED)],
+    ids=lambda function: function.canonical_path,
+)
+def test_methods_state_their_source(function):
+    assert re.search(r"^References\n-+\n\S", function.docstring.value, re.MULTILINE)

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bids_fixtures import MASK, write_dataset
+from test_compilation_cache import run_program
 
-from asl_pinn import files
+from asl_pinn import checkpoints, files
+from asl_pinn.checkpoints import Checkpoints
 from asl_pinn.cli import main
 from asl_pinn.errors import DiskError
 
@@ -73,6 +76,29 @@ def test_a_read_only_disk_is_one_line_before_any_work(tmp_path, mounted, capsys,
     )
     with pytest.raises(DiskError, match="Read-only file system"):
         files.write_bytes(folder / "file", b"content")
+
+
+def test_a_full_or_read_only_disk_stops_a_training_with_one_line(tmp_path, mounted):
+    full = mounted("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+    with (
+        pytest.raises(DiskError, match=r"written \(No space left on device\); free some space"),
+        checkpoints.opened(Checkpoints(full / "run", every=1)) as manager,
+    ):
+        checkpoints.save(manager, 1, {"weights": np.random.default_rng(0).random(2**19)})
+    (tmp_path / "source").mkdir()
+    folder = mounted("--bind", "-o", "ro", tmp_path / "source")
+    with (
+        pytest.raises(DiskError, match=r"written \(Read-only file system\); choose a folder"),
+        checkpoints.opened(Checkpoints(folder / "run", every=1)),
+    ):
+        pass
+
+
+def test_a_full_disk_with_the_compilation_cache_stops_nothing(mounted):
+    folder = mounted("-t", "tmpfs", "-o", "size=4k", "tmpfs")
+    full = run_program(folder)
+    assert full.stdout.strip()
+    assert full.stderr == ""
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -157,6 +157,35 @@ def test_failed_participants_stop_no_other_and_are_listed(dataset, output, capsy
     assert capsys.readouterr().out.count("already complete") == 2
 
 
+def test_a_damaged_file_fails_the_runs_that_it_applies_to(dataset, output, capsys):
+    damaged = {
+        "02": ("sub-02/perf/sub-02_asl.json", b"{ not JSON"),
+        "03": ("sub-03/perf/sub-03_m0scan.json", b"[]"),
+        "04": ("sub-04/sub-04_asl.json", b"\xff\xfe"),
+        "05": ("sub-05/perf/sub-05_asl.nii.gz", b""),
+        "06": ("sub-06/perf/sub-06_aslcontext.tsv", b"\xff\xfe"),
+        "07": ("sub-07/perf/sub-07_m0scan.nii.gz", b"\x1f\x8b"),
+        "08": ("derivatives/masks/sub-08/perf/sub-08_desc-brain_mask.nii.gz", b"mask"),
+    }
+    for subject, (name, content) in damaged.items():
+        add(dataset, subject)
+        (dataset / name).write_bytes(content)
+    (dataset / "sub-01" / "perf" / "sub-01_acq-other_asl.json").write_text("{ not JSON")
+    assert quantify_all(dataset, output) == 1
+    captured = capsys.readouterr()
+    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01"]
+    heading, *lines = captured.err.splitlines()
+    assert heading == "asl-pinn: 7 of 8 runs failed:"
+    for line, (subject, (name, _)) in zip(lines, damaged.items(), strict=True):
+        assert line.startswith(f"  sub-{subject}: {dataset / name}: ")
+    assert quantify_all(dataset, output, "--participant_label=02") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"asl-pinn: error: {dataset}/sub-02/perf/sub-02_asl.json: cannot be")
+    (dataset / "asl.json").write_text("{ not JSON")
+    assert quantify_all(dataset, output, "--participant_label=01,02") == 2
+    assert f"error: {dataset}/asl.json: cannot be read as JSON" in capsys.readouterr().err
+
+
 def test_one_reason_for_all_is_one_line_and_status_2(dataset, output, capsys):
     assert quantify_all(dataset, output, "--mask=/nonexistent.nii.gz") == 2
     (line,) = capsys.readouterr().err.splitlines()

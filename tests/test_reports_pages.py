@@ -14,6 +14,7 @@ from asl_pinn.data import PerfusionMaps, Status
 from asl_pinn.errors import InputError
 from asl_pinn.reports.group import group_page, read_group, write_group_page
 from asl_pinn.reports.participant import html_report, report_figures
+from asl_pinn.residuals import predicted
 from asl_pinn.simulate import simulate
 from asl_pinn.tissue import find_tissues
 
@@ -37,21 +38,22 @@ def folder(tmp_path_factory, phantom, protocol) -> Path:
         if name == "sub-05":
             maps = dataclasses.replace(maps, status=np.minimum(4 * maps.status, Status.SKIPPED))
         if name == "sub-01":
-            tissues = find_tissues(data, phantom.grey_matter)
+            tissues, images = find_tissues(data, phantom.grey_matter), predicted(data, maps)
             page = html_report(
                 data,
                 maps,
+                images,
                 title=name,
                 method="nlls",
                 description="Fitted with {solver}.",
                 references=(),
                 tissues=tissues,
-                figures=report_figures(data, maps, tissues, name),
+                figures=report_figures(data, maps, images, tissues, name),
                 provenance={"Options": {"solver": "dogleg"}, "Sources": [LONG], LONG: LONG},
                 notes=[LONG],
             )
             extra = {"_desc-nlls_report.html": page.encode()}
-        run = AslRun(root / name / "perf" / f"{name}_asl.nii.gz", {"sub": name[4:]}, {}, root)
+        run = AslRun(root / name / "perf" / f"{name}_asl.nii.gz", {"sub": name[4:]}, root)
         write_maps(root, run, maps, phantom.affine, "nlls", {}, extra)
     (root / "group.html").write_text(group_page(read_group(root, "nlls"), "nlls"))
     return root
@@ -134,6 +136,6 @@ def test_group_page_is_left_alone_until_a_result_changes(folder, phantom):
     page = write_group_page(folder, "nlls")
     before = page.read_bytes(), page.stat().st_mtime_ns
     assert write_group_page(folder, "nlls").stat().st_mtime_ns == before[1]
-    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, {}, folder)
+    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, folder)
     write_maps(folder, run, truth_as_maps(phantom), phantom.affine, "nlls", {}, {})
     assert write_group_page(folder, "nlls").read_bytes() != before[0]

@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asl_pinn import plots
+from asl_pinn.bids import AslRun
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.estimators import ESTIMATORS
+from asl_pinn.estimators.voxelwise import NllsOptions
 from asl_pinn.options import resolve
 from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
+from asl_pinn.reports import participant
 from asl_pinn.reports.methods import methods_text, software_citation
 from asl_pinn.reports.participant import html_report, report_figures
 from asl_pinn.residuals import predicted
@@ -85,7 +89,7 @@ def report(data, maps, **changes) -> str:
         "provenance": {"seed": 0, "bounds": [0.0, 200.0], "Options": {"cbf_max": 150.0}},
         "notes": ["two volumes were averaged"],
     }
-    return html_report(data, maps, **{**arguments, **changes})
+    return html_report(data, maps, predicted(data, maps), **{**arguments, **changes})
 
 
 def test_page_is_well_formed_and_self_contained(data, maps):
@@ -265,7 +269,20 @@ def test_citation_is_that_of_the_repository():
 def test_figures_of_a_report(data, maps):
     tissues = find_tissues(data)
     with_sd = dataclasses.replace(maps, cbf_sd=maps.cbf, att_sd=maps.att)
-    figures = report_figures(data, with_sd, tissues, "sub-01")
+    figures = report_figures(data, with_sd, predicted(data, with_sd), tissues, "sub-01")
     assert list(figures) == ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
     assert all(png.startswith(b"\x89PNG") for png in figures.values())
     assert len(Page(report(data, with_sd, figures=figures)).sources) == 6
+
+
+def test_the_images_are_predicted_once(data, maps, monkeypatch, tmp_path):
+    calls = []
+    for name in ("map", "status", "histogram", "fit", "residual"):
+        monkeypatch.setattr(plots, f"{name}_figure", lambda *_: b"picture")
+    monkeypatch.setattr(participant, "predicted", lambda *of: calls.append(of) or predicted(*of))
+    run = AslRun(tmp_path / "sub-01" / "perf" / "sub-01_asl.nii.gz", {"sub": "01"}, tmp_path)
+    options = dataclasses.asdict(NllsOptions())
+    with_noise = dataclasses.replace(maps, noise_sd=1.0)
+    files = participant.report_files(run, data, with_noise, "nlls", {"Options": options}, ())
+    assert b"poor fit" in files["_desc-nlls_report.html"]
+    assert len(calls) == 1

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.bids.dataset import AslRun
 from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.bids.inheritance import file_entities, inherited_metadata
 from asl_pinn.bids.sidecar import brief, flag, number, require
 from asl_pinn.errors import InputError
 
@@ -48,9 +49,10 @@ def read_m0(
         If there is no M0, or it is on another grid, zero or negative everywhere.
     """
     kind = require(run.sidecar, "M0Type")
-    source, timing = run.path, run.metadata
+    source, timing = run.path, run.sidecar.metadata
     if kind == "Separate":
-        source, timing = _separate_path(run), run.m0_metadata
+        source = _separate_path(run)
+        timing = inherited_metadata(source, run.bids_dir)
         m0 = _mean_volume(source, series)
     elif kind == "Included":
         included = np.array(types) == "m0scan"
@@ -82,15 +84,33 @@ def read_m0(
 
 
 def _separate_path(run: AslRun) -> Path:
-    if len(run.m0scans) > 1:
-        names = ", ".join(scan.name for scan in run.m0scans)
+    same_name = [scan for scan in run.m0scans if _has_same_name(scan, run)]
+    scans = same_name or [scan for scan in run.m0scans if _is_intended_for(scan, run)]
+    if len(scans) > 1:
+        names = ", ".join(scan.name for scan in scans)
         raise InputError(f"{run.path}: several M0 scans are intended for it ({names}); keep one")
-    if not run.m0scans:
+    if not scans:
         raise InputError(
             f"{run.path.with_name(f'{run.stem}_m0scan.nii.gz')}: no such file, though M0Type is "
             "'Separate'; add it, name the ASL series in its IntendedFor, or correct M0Type"
         )
-    return run.m0scans[0]
+    return scans[0]
+
+
+def _has_same_name(scan: Path, run: AslRun) -> bool:
+    return scan.parent == run.path.parent and file_entities(scan) == run.entities
+
+
+def _is_intended_for(scan: Path, run: AslRun) -> bool:
+    intended = inherited_metadata(scan, run.bids_dir).get("IntendedFor", [])
+    targets = intended if isinstance(intended, list) else [intended]
+    if not all(isinstance(target, str) for target in targets):
+        sidecar = scan.with_name(f"{scan.name.split('.')[0]}.json")
+        raise InputError(f"{sidecar}: IntendedFor must be a file or a list of files of the dataset")
+    path = f"/{run.path.as_posix()}"
+    return any(
+        path.endswith(f"/{target.removeprefix('bids::').removeprefix('/')}") for target in targets
+    )
 
 
 def _mean_volume(path: Path, series: Image) -> NDArray[np.float32]:

@@ -1,25 +1,27 @@
 """The ASL runs of a BIDS dataset, found with pybids."""
 
 import dataclasses
+import functools
 import os
 import warnings
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from asl_pinn.bids.sidecar import Sidecar, read_json, refuse_large_text
+from asl_pinn.bids.inheritance import applicable_files, file_entities, inherited_metadata
+from asl_pinn.bids.sidecar import Sidecar, read_json
 from asl_pinn.errors import InputError
 
 if TYPE_CHECKING:
     from bids import BIDSLayout
-    from bids.layout.models import BIDSFile
 
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
 
 
 @dataclasses.dataclass(frozen=True)
 class AslRun:
-    """One ASL series of a dataset.
+    """One ASL series of a dataset; its sidecars are read when they are asked for.
 
     Attributes
     ----------
@@ -27,25 +29,16 @@ class AslRun:
         The `_asl.nii[.gz]` file.
     entities : dict of str to str
         Of its name, in their order there: {'sub': '01', 'run': '1'}.
-    metadata : dict
-        Of its sidecar, inherited keys included.
     bids_dir : Path
         The dataset.
-    context : Path, optional
-        The `_aslcontext.tsv` that describes it.
     m0scans : tuple of Path
-        The M0 scan with the same name, or those that are intended for it.
-    m0_metadata : dict
-        Of the sidecar of the first.
+        All of the participant.
     """
 
     path: Path
     entities: dict[str, str]
-    metadata: dict[str, Any]
     bids_dir: Path
-    context: Path | None = None
     m0scans: tuple[Path, ...] = ()
-    m0_metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def stem(self) -> str:
@@ -64,10 +57,17 @@ class AslRun:
         return self.path.parent.relative_to(self.bids_dir)
 
     @property
+    def context(self) -> Path | None:
+        """The `_aslcontext.tsv` that describes the series."""
+        found = applicable_files(self.path, self.bids_dir, "aslcontext.tsv")
+        return found[0] if found else None
+
+    @functools.cached_property
     def sidecar(self) -> Sidecar:
-        """Metadata, with the file to name where they are at fault."""
+        """Metadata, inherited keys included, with the file to name where they are at fault."""
         own = self.path.with_name(f"{self.stem}_asl.json")
-        return Sidecar(own if own.is_file() else self.path, self.metadata)
+        metadata = inherited_metadata(self.path, self.bids_dir)
+        return Sidecar(own if own.is_file() else self.path, metadata)
 
 
 def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[AslRun]:
@@ -99,23 +99,6 @@ def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[As
         layout.connection_manager.engine.dispose()
 
 
-def file_entities(path: Path) -> dict[str, str]:
-    """Entities of a BIDS file name, in their order there.
-
-    Parameters
-    ----------
-    path : Path
-        Name such as 'sub-01_run-2_asl.nii.gz'; the folder does not matter.
-
-    Returns
-    -------
-    dict of str to str
-        Such as {'sub': '01', 'run': '2'}.
-    """
-    parts = path.name.split("_")[:-1]
-    return dict(part.split("-", 1) for part in parts if "-" in part)
-
-
 def _find(layout: "BIDSLayout", bids_dir: Path, participant_labels: Sequence[str]) -> list[AslRun]:
     present = layout.get_subjects()
     wanted = [label.removeprefix("sub-") for label in participant_labels]
@@ -125,9 +108,15 @@ def _find(layout: "BIDSLayout", bids_dir: Path, participant_labels: Sequence[str
                 f"{bids_dir}: no participant sub-{label}; "
                 f"present: {', '.join(f'sub-{other}' for other in present) or 'none'}"
             )
-    images = layout.get(suffix="asl", extension=list(IMAGE_EXTENSIONS), subject=wanted or present)
-    found = (_run(layout, image, bids_dir) for image in images if _is_magnitude(image))
-    runs = sorted(found, key=lambda run: run.path)
+    subjects = wanted or present
+    m0scans = defaultdict(list)
+    for path, entities in _images(layout, "m0scan", subjects):
+        m0scans[entities["sub"]].append(path)
+    runs = [
+        AslRun(path, entities, bids_dir, tuple(m0scans[entities["sub"]]))
+        for path, entities in _images(layout, "asl", subjects)
+        if entities.get("part", "mag") == "mag"
+    ]
     with_asl = {run.entities["sub"] for run in runs}
     for label in wanted:
         if label not in with_asl:
@@ -144,76 +133,24 @@ def _layout(bids_dir: Path) -> "BIDSLayout":
     if not description.is_file():
         raise InputError(f"{bids_dir}: no BIDS dataset, it has no dataset_description.json")
     read_json(description)
-    for pattern in ("*.json", "sub-*/**/*.json"):
-        for sidecar in filter(Path.is_file, bids_dir.glob(pattern)):
-            refuse_large_text(sidecar)
     with warnings.catch_warnings():
         # pybids warns of its own deprecations and of entities that this package does not use
         warnings.simplefilter("ignore")
         from bids import BIDSLayout, BIDSLayoutIndexer
 
-        indexer = BIDSLayoutIndexer(validate=False, suffix=["asl", "m0scan"])
+        # It would read all sidecars at once, and one that is damaged would stop every run.
+        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
         try:
             return BIDSLayout(bids_dir, validate=False, derivatives=False, indexer=indexer)
         except Exception as error:  # pybids and its database raise many kinds
-            for sidecar in sorted(bids_dir.rglob("*.json")):
-                if sidecar.stem.endswith(("asl", "m0scan")):
-                    _check_intention(sidecar)
             reason = " ".join(str(error).split())
             raise InputError(f"{bids_dir}: pybids cannot index it ({reason})") from None
 
 
-def _check_intention(sidecar: Path) -> None:
-    """Refuse what pybids stumbles over, by the name of the file that it leaves out."""
-    intended = read_json(sidecar).get("IntendedFor", [])
-    targets = intended if isinstance(intended, list) else [intended]
-    if not all(isinstance(target, str) for target in targets):
-        raise InputError(f"{sidecar}: IntendedFor must be a file or a list of files of the dataset")
-
-
-def _run(layout: "BIDSLayout", image: "BIDSFile", bids_dir: Path) -> AslRun:
-    path = Path(image.path)
-    m0scans = _m0scans(layout, image)
-    context = layout.get_nearest(
-        path,
-        suffix="aslcontext",
-        extension=".tsv",
-        ignore_strict_entities=["suffix", "extension"],
-    )
-    return AslRun(
-        path=path,
-        entities=file_entities(path),
-        metadata=image.get_metadata(),
-        bids_dir=bids_dir,
-        context=None if context is None else Path(context),
-        m0scans=tuple(Path(scan.path) for scan in m0scans),
-        m0_metadata=m0scans[0].get_metadata() if m0scans else {},
-    )
-
-
-def _is_magnitude(image: "BIDSFile") -> bool:
-    return file_entities(Path(image.path)).get("part", "mag") == "mag"
-
-
-def _m0scans(layout: "BIDSLayout", image: "BIDSFile") -> "list[BIDSFile]":
-    path = Path(image.path)
-    entities = file_entities(path)
-    scans = layout.get(
-        suffix="m0scan", extension=list(IMAGE_EXTENSIONS), subject=image.entities["subject"]
-    )
-    same_name = [
-        scan
-        for scan in scans
-        if Path(scan.path).parent == path.parent and file_entities(Path(scan.path)) == entities
-    ]
-    return same_name or [scan for scan in scans if _is_intended_for(scan.get_metadata(), path)]
-
-
-def _is_intended_for(metadata: dict[str, Any], path: Path) -> bool:
-    intended = metadata.get("IntendedFor")
-    targets = intended if isinstance(intended, list) else [intended]
-    return any(
-        f"/{path.as_posix()}".endswith(f"/{target.removeprefix('bids::').removeprefix('/')}")
-        for target in targets
-        if isinstance(target, str)
-    )
+def _images(
+    layout: "BIDSLayout", suffix: str, subjects: Sequence[str]
+) -> list[tuple[Path, dict[str, str]]]:
+    """Images of a kind, sorted, with the entities of their names, if these name a participant."""
+    found = layout.get(suffix=suffix, extension=list(IMAGE_EXTENSIONS), subject=subjects)
+    named = ((path, file_entities(path)) for path in sorted(Path(file.path) for file in found))
+    return [(path, entities) for path, entities in named if "sub" in entities]

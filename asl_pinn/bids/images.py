@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids.sidecar import require_file
 from asl_pinn.errors import InputError
 
@@ -51,7 +52,7 @@ class Image:
 
     path: Path
     values: NDArray[np.float32]
-    affine: NDArray[np.float64]
+    affine: FloatArray
 
 
 def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:

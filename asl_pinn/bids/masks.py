@@ -7,8 +7,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, file_entities
+from asl_pinn.arrays import FloatArray
+from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun
 from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.bids.inheritance import file_entities
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 
@@ -115,7 +117,7 @@ def read_grey_matter(run: AslRun, data: AslData) -> NDArray[np.bool_] | None:
     return None
 
 
-def mask_from_m0(m0: NDArray[np.float32], affine: NDArray) -> NDArray[np.bool_]:
+def mask_from_m0(m0: NDArray[np.float32], affine: FloatArray) -> NDArray[np.bool_]:
     """Brain mask from the gap in the histogram of M0, after nilearn's `compute_epi_mask`.
 
     The edge slices are repeated outwards beforehand, so that the mask's morphology does not
@@ -124,7 +126,9 @@ def mask_from_m0(m0: NDArray[np.float32], affine: NDArray) -> NDArray[np.bool_]:
     Parameters
     ----------
     m0 : ndarray of float32, shape (X, Y, Z)
+        Equilibrium magnetisation [a.u.].
     affine : ndarray, shape (4, 4)
+        Voxel indices to scanner coordinates [mm].
 
     Returns
     -------

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from asl_pinn import kinetics
 from asl_pinn.bids.calibration import read_m0
-from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, file_entities, find_runs
+from asl_pinn.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
 from asl_pinn.bids.images import Image, check_same_grid, load_image
+from asl_pinn.bids.inheritance import file_entities
 from asl_pinn.bids.masks import find_mask, load_mask, mask_from_m0
 from asl_pinn.bids.plausible import check_differences
 from asl_pinn.bids.series import differences, read_volume_types

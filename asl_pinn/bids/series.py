@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn import encoding
-from asl_pinn.bids.sidecar import Sidecar, brief, flag, number, numbers, refuse_large_text, require
+from asl_pinn.arrays import FloatArray
+from asl_pinn.bids.sidecar import Sidecar, brief, check_text_file, flag, number, numbers, require
 from asl_pinn.bids.timing import check_seconds, volume_times
 from asl_pinn.errors import InputError
 from asl_pinn.protocol import time_encoded_protocol
@@ -36,8 +37,8 @@ class Differences:
 
     delta_m: NDArray[np.float32]
     n_averages: NDArray[np.float32]
-    label_duration: NDArray[np.float64]
-    pld: NDArray[np.float64]
+    label_duration: FloatArray
+    pld: FloatArray
     control: NDArray[np.float32] | None
 
 
@@ -94,7 +95,7 @@ def read_volume_types(path: Path, series_path: Path, n_volumes: int) -> list[str
         or a type that cannot be quantified.
     """
     try:
-        refuse_large_text(path)
+        check_text_file(path)
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -207,8 +208,8 @@ def differences(
 def _subtract(
     values: NDArray[np.float32],
     kinds: NDArray[np.str_],
-    durations: NDArray[np.float64],
-    plds: NDArray[np.float64],
+    durations: FloatArray,
+    plds: FloatArray,
     sidecar: Sidecar,
 ) -> Differences:
     timing = np.stack([durations, plds], axis=1)

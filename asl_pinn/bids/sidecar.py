@@ -151,11 +151,13 @@ def require_file(path: Path) -> None:
     Raises
     ------
     InputError
-        If there is nothing, a folder, or a link whose target is not there, as git-annex leaves
-        where the content was not fetched.
+        If there is nothing, a folder or pipe, or a link whose target is not there, as git-annex
+        leaves where the content was not fetched.
     """
     if path.is_file():
         return
+    if path.exists():
+        raise InputError(f"{path}: is no regular file; put a file in its place")
     if path.is_symlink():
         raise InputError(
             f"{path}: a link to a file that is not here; fetch its content (datalad get)"
@@ -163,7 +165,7 @@ def require_file(path: Path) -> None:
     raise InputError(f"{path}: no such file; check the path")
 
 
-def refuse_large_text(path: Path) -> None:
+def check_text_file(path: Path) -> None:
     """Refuse a JSON or TSV file that is missing or larger than 16 MiB before it is read.
 
     Parameters
@@ -173,7 +175,7 @@ def refuse_large_text(path: Path) -> None:
     Raises
     ------
     InputError
-        If it is not there, or larger.
+        If it is larger, not there, or a folder or pipe.
     """
     require_file(path)
     if path.stat().st_size > _MAX_TEXT:
@@ -199,7 +201,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file cannot be read or holds something else.
     """
     try:
-        refuse_large_text(path)
+        check_text_file(path)
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except InputError:
         raise

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 import asl_pinn
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids.dataset import AslRun
 from asl_pinn.bids.series import time_encoding
 from asl_pinn.bids.sidecar import Sidecar, read_json
@@ -51,7 +53,7 @@ def write_maps(
     output_dir: Path,
     run: AslRun,
     maps: PerfusionMaps,
-    affine: NDArray,
+    affine: FloatArray,
     method: str,
     provenance: Mapping[str, Any],
     extra_files: Mapping[str, bytes] | None = None,
@@ -195,7 +197,7 @@ def write_simulation(
     data: AslData,
     *,
     seed: int,
-    images: NDArray | None = None,
+    images: FloatArray | None = None,
     encoding: Mapping[str, Any] | None = None,
     description: Mapping[str, Any] | None = None,
 ) -> None:
@@ -215,7 +217,7 @@ def write_simulation(
     seed : int
         Of the noise; written into the sidecar.
     images : ndarray, shape (X, Y, Z, C * N), optional
-        Encoded images of C cycles, written instead of the differences.
+        Encoded images of C cycles [a.u.], written instead of the differences.
     encoding : mapping, optional
         The sidecar keys that say how `images` were encoded: TimeEncodedMatrixSize,
         TimeEncodedMatrixType, TimeEncodedMatrix, TimeEncodedSignFlip;
@@ -298,7 +300,7 @@ def _asl_sidecar(data: AslData, simulation: Mapping[str, Any]) -> dict[str, Any]
         **readout,
         "EchoTime": _ECHO_TIME,
         "RepetitionTimePreparation": _REPETITION_TIME,
-        "AcquisitionVoxelSize": np.linalg.norm(data.affine[:3, :3], axis=0),
+        "AcquisitionVoxelSize": voxel_sizes(data.affine),
         "ArterialSpinLabelingType": "PCASL",
         "BackgroundSuppression": True,
         "LabelingEfficiency": data.protocol.labeling_efficiency,
@@ -323,7 +325,7 @@ def _encoded_sidecar(
 
 
 def _image(
-    base: Path | str, volume: NDArray, affine: NDArray, sidecar: Mapping[str, Any]
+    base: Path | str, volume: NDArray[Any], affine: FloatArray, sidecar: Mapping[str, Any]
 ) -> dict[Path, bytes]:
     repetition_time = sidecar.get("RepetitionTimePreparation") if volume.ndim == 4 else None
     return {
@@ -337,7 +339,7 @@ def _standard_deviation(sidecar: Mapping[str, str]) -> dict[str, str]:
     return {**sidecar, "Description": f"Standard deviation of {quantity[0].lower()}{quantity[1:]}"}
 
 
-def _float32(volume: NDArray) -> NDArray[np.float32]:
+def _float32(volume: FloatArray) -> NDArray[np.float32]:
     return np.asarray(volume, dtype=np.float32)
 
 

@@ -211,6 +211,7 @@ def _job(found: bids.AslRun, settings: Settings, output_dir: Path, values: flags
         None if kept is None else Path(kept).absolute(),
         values.resume,
         progress=values.n_jobs == 1 and values.scheduler is None,
+        cache=values.compilation_cache,
     )
 
 

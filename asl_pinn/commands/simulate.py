@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from numpy.typing import NDArray
 
 from asl_pinn import bids, encoding
+from asl_pinn.arrays import FloatArray
 from asl_pinn.commands.arguments import positional, require, seconds
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     matrix = encoding.encoding_matrix(values.matrix_size, values.matrix_type)
     protocol = _protocol(values, matrix.shape[1])
     tsnr, seed = values.tsnr, values.seed
-    images: NDArray | None = None
+    images: FloatArray | None = None
     keys: dict[str, Any] | None = None
     if values.encoded:
         images = simulate_encoded(phantom, protocol, matrix, tsnr=tsnr, seed=seed)

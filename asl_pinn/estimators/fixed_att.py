@@ -54,6 +54,10 @@ def fit(data: AslData, options: FixedAttOptions, execution: Execution) -> Perfus
     ------
     InputError
         If an option is out of range, no label would have arrived, or no voxel is valid.
+
+    References
+    ----------
+    Buxton et al., Magn Reson Med 40:383-396 (1998).
     """
     for name in ("att", "cbf_max"):
         if not 0.0 < getattr(options, name) < np.inf:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData
 from asl_pinn.estimators.by_att import TYPICAL_CBF, matcher, misfits, total
@@ -28,6 +28,9 @@ _SETTLED = 1e-4  # change of a mean over its unit, or of the logarithm of an SD
 _LONGEST_STRIDE = 16.0
 _BISECTIONS = 7
 _RESOLVED = 2.0  # steps of the grid; narrower laws are the curvature's to tell
+
+
+_Ends = tuple[Array, Array, Array, Array]
 
 
 class Population(NamedTuple):
@@ -59,12 +62,12 @@ class Profile(NamedTuple):
 
 def standard_deviations(
     voxels: Voxels,
-    x: NDArray,
-    hessian: NDArray,
+    x: FloatArray,
+    hessian: FloatArray,
     noise_sd: float,
     data: AslData,
     options: NllsOptions,
-) -> NDArray:
+) -> FloatArray:
     """Standard deviations of the solutions of all voxels.
 
     Parameters
@@ -186,7 +189,9 @@ def _population(
 
     guess = TYPICAL_CBF / CBF_UNIT, options.att_guess, np.log(TYPICAL_CBF / CBF_UNIT)
     start = jnp.stack([*guess, jnp.log(options.att_guess_sd)]).astype(att.dtype)
-    settled, _, _ = jax.lax.while_loop(unsettled, leap, (start, jnp.inf, 0))
+    settled, _, _ = jax.lax.while_loop(
+        unsettled, leap, (start, jnp.asarray(jnp.inf, start.dtype), jnp.asarray(0))
+    )
     return _population_at(settled)
 
 
@@ -233,7 +238,7 @@ def _half_width(share: Array, distance: Array, step: Array) -> Array:
     def held(reach: Array) -> Array:
         return jnp.sum(share * jnp.clip((reach - distance) / step + 0.5, 0.0, 1.0), axis=0)
 
-    def halve(ends: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
+    def halve(ends: _Ends, _: None) -> tuple[_Ends, None]:
         low, high, held_low, held_high = ends
         middle = 0.5 * (low + high)
         here = held(middle)

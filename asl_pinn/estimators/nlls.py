@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import BoolArray, FloatArray, IntArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.estimators.intervals import standard_deviations
@@ -31,10 +31,11 @@ _ROUNDS = (3, 7, 10)
 _POLISH = 4
 
 
-A = TypeVar("A", NDArray, Array)
+A = TypeVar("A", FloatArray, Array)
+B = TypeVar("B", BoolArray, Array)
 
 
-class Fit(NamedTuple, Generic[A]):
+class Fit(NamedTuple, Generic[A, B]):
     """End of the solves of V voxels.
 
     Attributes
@@ -56,8 +57,8 @@ class Fit(NamedTuple, Generic[A]):
     x: A
     hessian: A
     squares: A
-    converged: A
-    stuck: A
+    converged: B
+    stuck: B
     trust: A
 
 
@@ -86,6 +87,11 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     ------
     InputError
         If there are fewer than 3 delays, no valid voxel, or options out of order.
+
+    References
+    ----------
+    Buxton et al., Magn Reson Med 40:383-396 (1998), for the model; Powell, in Numerical Methods
+    for Nonlinear Algebraic Equations (1970), for the dogleg.
     """
     check(data, options)
     voxels = gather(data, execution.dtype)
@@ -95,7 +101,9 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     return assemble(data, options, noise_sd, solved.x, sd, solved.converged)
 
 
-def start_and_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray, float]:
+def start_and_noise(
+    voxels: Voxels, data: AslData, options: NllsOptions
+) -> tuple[FloatArray, float]:
     """Starting points, and the noise that fits of a sample of the voxels leave.
 
     Parameters
@@ -120,8 +128,8 @@ def start_and_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> tupl
 
 
 def solve_voxels(
-    voxels: Voxels, starts: NDArray, noise_sd: float, data: AslData, options: NllsOptions
-) -> Fit[NDArray]:
+    voxels: Voxels, starts: FloatArray, noise_sd: float, data: AslData, options: NllsOptions
+) -> Fit[FloatArray, BoolArray]:
     """Minimise the cost of every voxel.
 
     A few steps are made for all voxels, then more for those that have not converged, so
@@ -150,14 +158,14 @@ def solve_voxels(
     size = chunk_for(int(np.count_nonzero(data.mask)), options.chunk_size)
 
     def advance(
-        which: NDArray, x: NDArray, trust: NDArray, steps: int, hold_att: bool
-    ) -> Fit[NDArray]:
+        which: IntArray, x: FloatArray, trust: FloatArray, steps: int, hold_att: bool
+    ) -> Fit[FloatArray, BoolArray]:
         chosen = voxels, x, trust
         if len(which) < len(x):
             chosen = jax.tree.map(lambda values: np.take(values, which, axis=0), chosen)
         return map_chunked(_solve_chunk, chosen, size, (*constants, steps, hold_att))
 
-    def replace(which: NDArray, new: Fit[NDArray]) -> None:
+    def replace(which: IntArray, new: Fit[FloatArray, BoolArray]) -> None:
         for values, new_values in zip(found, new, strict=True):
             values[which] = new_values
 
@@ -189,7 +197,7 @@ def _solve_chunk(
     options: NllsOptions,
     max_steps: Array,
     hold_att: Array,
-) -> Fit[Array]:
+) -> Fit[Array, Array]:
     settings = Settings(options.xtol, options.ftol, max_steps, options.loss_scale)
     held = jnp.stack([jnp.zeros((), bool), jnp.asarray(hold_att)])[:, None]
     voxels = delays_first(voxels)

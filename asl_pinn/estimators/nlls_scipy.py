@@ -3,10 +3,10 @@
 import sys
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, least_squares
 from tqdm import tqdm
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.estimators.intervals import standard_deviations
 from asl_pinn.estimators.voxelwise import (
@@ -47,6 +47,10 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     ------
     InputError
         If there are fewer than 3 delays, no valid voxel, or options out of order.
+
+    References
+    ----------
+    Voglis and Lagaris, WSEAS Int Conf Applied Mathematics (2004), for dogbox.
     """
     check(data, options)
     voxels = gather(data, execution.dtype)
@@ -67,14 +71,14 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
 
 
 def solve_voxel(
-    delta_m: NDArray,
-    start: NDArray,
+    delta_m: FloatArray,
+    start: FloatArray,
     noise_sd: float,
     m0: float,
     t1_tissue: float,
     readout_delay: float,
     protocol: Protocol,
-    n_averages: NDArray,
+    n_averages: FloatArray,
     options: NllsOptions,
 ) -> OptimizeResult:
     """Fit one voxel.
@@ -103,7 +107,7 @@ def solve_voxel(
     weights = np.sqrt(n_averages) / noise_sd
     t = protocol.t + readout_delay
 
-    def residual(x: NDArray) -> NDArray:
+    def residual(x: FloatArray) -> FloatArray:
         signal = _delta_m(CBF_UNIT * x[0], x[1], t, m0, t1_tissue, protocol)
         penalty = (x[1] - options.att_guess) / options.att_guess_sd
         return np.append((signal - delta_m) * weights, penalty)
@@ -125,7 +129,7 @@ def solve_voxel(
 
 def _solve_all(
     voxels: Voxels,
-    starts: NDArray,
+    starts: FloatArray,
     noise_sd: float,
     data: AslData,
     options: NllsOptions,
@@ -148,8 +152,8 @@ def _squares(result: OptimizeResult, noise_sd: float) -> float:
 
 
 def _delta_m(
-    cbf: float, att: float, t: NDArray, m0: float, t1_tissue: float, protocol: Protocol
-) -> NDArray:
+    cbf: float, att: float, t: FloatArray, m0: float, t1_tissue: float, protocol: Protocol
+) -> FloatArray:
     """Buxton's curve piece by piece in NumPy, written apart from `kinetics`."""
     flow = cbf / 6000.0
     t1_app = 1.0 / (1.0 / t1_tissue + flow / protocol.partition_coefficient)

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from nibabel.affines import voxel_sizes
 from tqdm import tqdm
 
+from asl_pinn.arrays import FloatArray
+from asl_pinn.blur import blur_inside, blur_kernel, blur_widths
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import nlls, voxelwise
@@ -19,9 +20,7 @@ from asl_pinn.holdout import prediction_error, without_delay
 from asl_pinn.options import option
 from asl_pinn.voxels import gather, predict
 
-_FWHM_PER_SD = 2.0 * np.sqrt(2.0 * np.log(2.0))
 _WIDTHS = (0.0, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
-_REACH = 4.0
 
 
 @jax.tree_util.register_dataclass
@@ -62,6 +61,10 @@ def fit(data: AslData, options: SmoothedOptions, execution: Execution) -> Perfus
     ------
     InputError
         As for `nlls`, or if there are too few delays to choose the width.
+
+    References
+    ----------
+    Stone, J R Stat Soc B 36:111-147 (1974), for the choice of the width.
     """
     voxelwise.check(data, options)
     if options.spatial_dims not in (2, 3):
@@ -95,10 +98,8 @@ def best_fwhm(data: AslData, options: SmoothedOptions, execution: Execution) -> 
     float
         Full width at half maximum [mm].
     """
-    finest = np.linalg.norm(data.affine[:3, :3], axis=0).min()
-    widths = finest * np.asarray(_WIDTHS)
+    widths = voxel_sizes(data.affine).min() * np.asarray(_WIDTHS)
     hidden = None if execution.progress else True
-
     quick = dataclasses.replace(options, sd="curvature")
 
     def error(fwhm: float) -> float:
@@ -132,24 +133,10 @@ def smooth(data: AslData, fwhm: float, n_axes: int) -> AslData:
     """
     if fwhm == 0.0:
         return data
-    sigma = _sigma(data, fwhm, n_axes)
-    valid = data.valid
-    share = np.where(valid, _blur(valid, sigma), 1.0)
-    images = np.where(valid, np.moveaxis(data.delta_m, -1, 0), 0.0)
-    blurred = np.stack([_blur(image, sigma) / share for image in images], axis=-1)
-    delta_m = np.where(valid[..., None], blurred, data.delta_m).astype(data.delta_m.dtype)
-    return dataclasses.replace(data, delta_m=delta_m)
-
-
-def _sigma(data: AslData, fwhm: float, n_axes: int) -> NDArray:
-    """Standard deviations of the blur along the axes [voxels]; 0 where nothing can blur."""
-    sigma = fwhm / _FWHM_PER_SD / np.linalg.norm(data.affine[:3, :3], axis=0)
-    sigma[n_axes:] = 0.0
-    return np.where(np.asarray(data.mask.shape) > 1, sigma, 0.0)
-
-
-def _blur(volume: NDArray, sigma: NDArray) -> NDArray:
-    return gaussian_filter(volume.astype(np.float64), sigma, mode="constant", truncate=_REACH)
+    widths = blur_widths(fwhm, data.affine, data.mask.shape, n_axes)
+    images = np.moveaxis(data.delta_m, -1, 0)
+    blurred = [blur_inside(image, data.valid, widths) for image in images]
+    return dataclasses.replace(data, delta_m=np.stack(blurred, axis=-1))
 
 
 def _with_blur(
@@ -179,7 +166,7 @@ def _with_blur(
     misfit = voxels.delta_m * weights - curves(cbf, att)
     left = 1.0 - _own_noise(data, fwhm, options.spatial_dims)
 
-    def widened(sd: NDArray, along: tuple[Array, Array]) -> NDArray:
+    def widened(sd: FloatArray, along: tuple[Array, Array]) -> FloatArray:
         slopes = np.asarray(jax.jvp(curves, (cbf, att), along)[1], np.float64)
         information = np.sum(slopes**2, axis=1)
         pull = np.sum(slopes * np.asarray(misfit, np.float64), axis=1)
@@ -197,9 +184,5 @@ def _with_blur(
 
 def _own_noise(data: AslData, fwhm: float, n_axes: int) -> float:
     """Share of its own noise that the blur leaves out of a voxel's misfit: 2 s₀ - Σ s²."""
-    sigma = _sigma(data, fwhm, n_axes)
-    reach = np.ceil(_REACH * sigma).astype(int)
-    impulse = np.zeros(1 + 2 * reach)
-    impulse[tuple(reach)] = 1.0
-    kernel = _blur(impulse, sigma)
+    kernel = blur_kernel(blur_widths(fwhm, data.affine, data.mask.shape, n_axes))
     return float(2.0 * kernel.max() - np.sum(kernel**2))

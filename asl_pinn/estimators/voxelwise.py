@@ -9,8 +9,8 @@ import numpy as np
 import scipy.stats
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import BoolArray, FloatArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
@@ -138,7 +138,7 @@ def residuals(
     return _weigh(misfit, x[1:], noise_sd, n_averages, options)
 
 
-def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[NDArray, NDArray]:
+def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,).
 
     Parameters
@@ -161,7 +161,7 @@ def att_grid(options: NllsOptions, dtype: DTypeLike) -> Array:
     return jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
 
 
-def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray, float]:
+def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[FloatArray, float]:
     """Starting points on a grid of transit times, and the noise that its best fits leave.
 
     Parameters
@@ -184,11 +184,11 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[NDArray,
     averages = np.asarray(data.n_averages, dtype)
     size = chunk_for(len(voxels.m0), options.chunk_size)
 
-    def look(where: Voxels, noise_sd: float, options: NllsOptions) -> tuple[NDArray, NDArray]:
+    def look(where: Voxels, noise_sd: float, options: NllsOptions) -> tuple[FloatArray, FloatArray]:
         constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
         return map_chunked(_least_on_grid, (where,), size, constants)
 
-    scale = max(_root_mean_square(voxels.delta_m), np.finfo(np.float32).tiny)
+    scale = max(_root_mean_square(voxels.delta_m), float(np.finfo(np.float32).tiny))
     squares, _ = look(noise_sample(voxels), scale, _plain_squares(options))
     noise_sd = noise_from_squares(2.0 * scale**2 * squares, data.protocol.n_delays, voxels)
     _, starts = look(voxels, noise_sd, options)
@@ -231,7 +231,7 @@ def noise_sample(values: T) -> T:
     return jax.tree.map(lambda leaf: leaf[::every], values)
 
 
-def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float:
+def noise_from_squares(squares: FloatArray, n_delays: int, voxels: Voxels) -> float:
     """Noise of one difference image from the voxels' residual sums of squares.
 
     Parameters
@@ -254,17 +254,17 @@ def noise_from_squares(squares: NDArray, n_delays: int, voxels: Voxels) -> float
     return float(max(noise_sd, least, np.finfo(np.float32).tiny))
 
 
-def _root_mean_square(values: NDArray) -> float:
-    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
+def _root_mean_square(values: ArrayLike) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(values, np.float64)))))
 
 
 def assemble(
     data: AslData,
     options: NllsOptions,
     noise_sd: float,
-    x: NDArray,
-    sd: NDArray,
-    converged: NDArray,
+    x: FloatArray,
+    sd: FloatArray,
+    converged: BoolArray,
 ) -> PerfusionMaps:
     """Maps, standard deviations and status from the solutions of all voxels.
 

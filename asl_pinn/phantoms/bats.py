@@ -7,8 +7,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
 
@@ -88,7 +88,7 @@ def _find(folder: Path) -> list[Path]:
     return [paths[0] for paths in found]
 
 
-def _load(paths: list[Path]) -> tuple[list[NDArray], NDArray]:
+def _load(paths: list[Path]) -> tuple[list[FloatArray], FloatArray]:
     """Volumes on one grid, thinned in plane, and their affine."""
     images = [_read(path) for path in paths]
     reference = images[0]
@@ -117,7 +117,7 @@ def _read(path: Path) -> nib.Nifti1Image:
     return nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
 
 
-def _time_unit(times: NDArray, path: Path) -> tuple[str, float]:
+def _time_unit(times: FloatArray, path: Path) -> tuple[str, float]:
     """Unit of positive times, 's' or 'ms', and its length in seconds."""
     median = float(np.median(times))
     if 0.1 <= median <= 5.0:

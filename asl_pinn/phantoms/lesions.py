@@ -4,6 +4,7 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from asl_pinn.data import Phantom
@@ -73,7 +74,7 @@ def add_lesions(
     InputError
         If the slice holds no grey matter, or a lesion lies over another one.
     """
-    edges = np.linalg.norm(phantom.affine[:3, :3], axis=0)
+    edges = voxel_sizes(phantom.affine)
     grid = np.moveaxis(np.indices(phantom.mask.shape), 0, -1) * edges
     inside, grey = (
         grid[:, :, slice_index][volume[:, :, slice_index]]

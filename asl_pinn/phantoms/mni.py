@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.special import expit, logsumexp
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Phantom, to_volume
 from asl_pinn.errors import InputError
 
@@ -114,7 +115,7 @@ def mni_phantom(*, resolution: int = 3, seed: int = 0) -> Phantom:
     depth = gaussian_filter(white, 7.0 / resolution)[mask]
     att = _transit_time(position, depth, att_variation)
     m0 = sum(fraction[tissue] * _M0[tissue] for tissue in _M0)
-    rate = sum(fraction[tissue] / _T1[tissue] for tissue in _T1)
+    rate = np.sum([fraction[tissue] / _T1[tissue] for tissue in _T1], axis=0)
     return Phantom(
         cbf=to_volume(cbf, mask),
         att=to_volume(att, mask),
@@ -126,7 +127,7 @@ def mni_phantom(*, resolution: int = 3, seed: int = 0) -> Phantom:
     )
 
 
-def _tissue_fractions(resolution: int) -> tuple[NDArray, NDArray, NDArray]:
+def _tissue_fractions(resolution: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Grey and white matter per voxel, and the affine."""
     from nilearn import datasets  # takes seconds to import
 
@@ -135,7 +136,7 @@ def _tissue_fractions(resolution: int) -> tuple[NDArray, NDArray, NDArray]:
     return grey.get_fdata(), white.get_fdata(), grey.affine
 
 
-def _positions(mask: NDArray[np.bool_], affine: NDArray) -> Points:
+def _positions(mask: NDArray[np.bool_], affine: FloatArray) -> Points:
     """Coordinates of the mask's voxels, shape (3, V) [mm]."""
     index = np.argwhere(mask).T.astype(np.float64)
     return np.stack(
@@ -143,7 +144,7 @@ def _positions(mask: NDArray[np.bool_], affine: NDArray) -> Points:
     )
 
 
-def _smooth_field(position: Points, rng: np.random.Generator) -> NDArray:
+def _smooth_field(position: Points, rng: np.random.Generator) -> FloatArray:
     """Random field of mean 0 and variance 1, with a Gaussian correlation in space.
 
     A sum of cosines of random direction and phase, whose wave numbers follow the spectrum
@@ -158,14 +159,14 @@ def _smooth_field(position: Points, rng: np.random.Generator) -> NDArray:
     return field * np.sqrt(2.0 / _N_WAVES)
 
 
-def _nearly_symmetric_field(position: Points, rng: np.random.Generator) -> NDArray:
+def _nearly_symmetric_field(position: Points, rng: np.random.Generator) -> FloatArray:
     """Random field whose values left and right correlate at 0.94."""
     field = _smooth_field(np.hstack([position, position * [[-1.0], [1.0], [1.0]]]), rng)
     here, mirrored = np.split(field, 2)
     return (here + 0.7 * mirrored) / np.hypot(1.0, 0.7)
 
 
-def _transit_time(position: Points, depth: NDArray, variation: NDArray) -> NDArray:
+def _transit_time(position: Points, depth: FloatArray, variation: FloatArray) -> FloatArray:
     """ATT [s] from the way from the arteries, the depth in white matter and a variation."""
     territories = [_artery_distance(position, points) for points in _ARTERIES.values()]
     nearness = -np.stack(territories)
@@ -177,7 +178,7 @@ def _transit_time(position: Points, depth: NDArray, variation: NDArray) -> NDArr
     return low + (high - low) * expit(score)
 
 
-def _artery_distance(position: Points, points: list[tuple[int, int, int, int]]) -> NDArray:
+def _artery_distance(position: Points, points: list[tuple[int, int, int, int]]) -> FloatArray:
     """Smooth minimum over an artery's points of the way that blood has to run [mm]."""
     ways = [
         path + np.sqrt(((position - np.array(xyz, dtype=float)[:, None]) ** 2).sum(axis=0) + 1.0)

@@ -2,10 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+
+from asl_pinn.arrays import FloatArray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +26,12 @@ class AxialView:
         Position of each slice's centre along the superior axis [mm].
     """
 
-    slices: NDArray
+    slices: FloatArray
     aspect: float
-    height: NDArray
+    height: FloatArray
 
 
-def axial_view(volume: NDArray, affine: NDArray) -> AxialView:
+def axial_view(volume: NDArray[Any], affine: FloatArray) -> AxialView:
     """Reorient a volume for display, whatever the order and direction of its axes.
 
     Parameters
@@ -51,7 +54,7 @@ def axial_view(volume: NDArray, affine: NDArray) -> AxialView:
     return AxialView(image.get_fdata().transpose(2, 1, 0), float(depth / width), height)
 
 
-def framed(slices: NDArray, brain: NDArray) -> NDArray:
+def framed(slices: FloatArray, brain: FloatArray) -> FloatArray:
     """Cut slices to the brain and a margin of 8 % of its extent.
 
     Parameters

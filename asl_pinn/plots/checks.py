@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.plots.axial import axial_view, framed
 from asl_pinn.plots.maps import draw_pictures, draw_row, panels, spread
@@ -24,7 +25,7 @@ _LEGEND = 0.3  # inch
 _MOST_VOLUMES = 21
 
 
-def status_figure(maps: PerfusionMaps, mask: NDArray, affine: NDArray) -> bytes:
+def status_figure(maps: PerfusionMaps, mask: NDArray[np.bool_], affine: FloatArray) -> bytes:
     """Picture of what became of each voxel of the mask.
 
     Parameters
@@ -60,7 +61,9 @@ def status_figure(maps: PerfusionMaps, mask: NDArray, affine: NDArray) -> bytes:
         return png(figure)
 
 
-def residual_figure(data: AslData, maps: PerfusionMaps, images: NDArray, tissues: Tissues) -> bytes:
+def residual_figure(
+    data: AslData, maps: PerfusionMaps, images: FloatArray, tissues: Tissues
+) -> bytes:
     """Picture of what the model leaves of each volume.
 
     Parameters
@@ -70,7 +73,7 @@ def residual_figure(data: AslData, maps: PerfusionMaps, images: NDArray, tissues
     maps : PerfusionMaps
         Result of an estimator on it.
     images : ndarray, shape (X, Y, Z, D)
-        What the model predicts, from `asl_pinn.residuals.predicted`.
+        What the model predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
     tissues : Tissues
         By which to summarise.
 
@@ -115,7 +118,7 @@ def residual_figure(data: AslData, maps: PerfusionMaps, images: NDArray, tissues
         return png(figure)
 
 
-def _draw_summary(figure: Figure, residual: NDArray, tissues: Tissues) -> None:
+def _draw_summary(figure: Figure, residual: FloatArray, tissues: Tissues) -> None:
     """Median and quartiles of each volume and tissue."""
     ax = figure.subplots()
     n_volumes = residual.shape[-1]

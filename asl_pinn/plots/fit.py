@@ -4,8 +4,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.plots.style import COLOURS, MAPS, STYLE, estimated, limits, png
 from asl_pinn.protocol import Protocol
@@ -53,7 +53,7 @@ def histogram_figure(maps: PerfusionMaps, tissues: Tissues) -> bytes:
         return png(figure)
 
 
-def fit_figure(data: AslData, maps: PerfusionMaps, images: NDArray) -> bytes:
+def fit_figure(data: AslData, maps: PerfusionMaps, images: FloatArray) -> bytes:
     """Measured differences and the fitted curve in six voxels, below the schedule of boluses.
 
     Parameters
@@ -63,7 +63,7 @@ def fit_figure(data: AslData, maps: PerfusionMaps, images: NDArray) -> bytes:
     maps : PerfusionMaps
         Result of an estimator on it.
     images : ndarray, shape (X, Y, Z, D)
-        What the model predicts, from `asl_pinn.residuals.predicted`.
+        What the model predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
 
     Returns
     -------
@@ -112,7 +112,7 @@ def _draw_schedule(ax: Axes, protocol: Protocol) -> None:
 
 
 def _draw_fit(
-    ax: Axes, data: AslData, maps: PerfusionMaps, images: NDArray, voxel: tuple[int, ...]
+    ax: Axes, data: AslData, maps: PerfusionMaps, images: FloatArray, voxel: tuple[int, ...]
 ) -> None:
     """One voxel's differences and fitted curve, in percent of M0."""
     order = np.argsort(data.protocol.t, kind="stable")

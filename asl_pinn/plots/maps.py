@@ -1,6 +1,7 @@
 """Pictures of maps: one result, or several beside the truth."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import PerfusionMaps, Phantom
 from asl_pinn.plots.axial import axial_view, framed
 from asl_pinn.plots.style import MAPS, STYLE, estimated, limits, png
@@ -20,8 +22,8 @@ _MOST_SLICES = 6
 
 def map_figure(
     maps: PerfusionMaps,
-    mask: NDArray,
-    affine: NDArray,
+    mask: NDArray[np.bool_],
+    affine: FloatArray,
     title: str,
     names: Sequence[str] = tuple(MAPS),
 ) -> bytes:
@@ -91,7 +93,7 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
     index = int(view.slices.sum(axis=(1, 2)).argmax())
     brain = view.slices[index : index + 1]
 
-    def picture(volume: NDArray, where: NDArray) -> NDArray:
+    def picture(volume: FloatArray, where: NDArray[np.bool_]) -> FloatArray:
         slices = axial_view(np.where(where, volume, np.nan), truth.affine).slices
         return framed(slices[index : index + 1], brain)[0]
 
@@ -127,15 +129,15 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
         return png(figure)
 
 
-def spread(indices: NDArray) -> NDArray:
+def spread(indices: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """At most `_MOST_SLICES` of the indices, evenly spread: shape (N,) to (n,)."""
     n_shown = min(_MOST_SLICES, len(indices))
     return indices[np.floor((np.arange(n_shown) + 0.5) * len(indices) / n_shown).astype(int)]
 
 
 def panels(
-    n_rows: int, n_columns: int, width: float, pictures: NDArray, aspect: float
-) -> tuple[Figure, NDArray]:
+    n_rows: int, n_columns: int, width: float, pictures: FloatArray, aspect: float
+) -> tuple[Figure, NDArray[np.object_]]:
     """Figure with panels of a width [inch] and the proportions of pictures of shape (N, Y, X)."""
     height = width * aspect * pictures.shape[1] / pictures.shape[2]
     size = (n_columns * (width + 0.06) + 1.0, n_rows * (height + 0.12) + 0.6)
@@ -144,9 +146,9 @@ def panels(
 
 
 def draw_row(
-    axes: NDArray,
-    pictures: NDArray,
-    outlines: NDArray,
+    axes: NDArray[np.object_],
+    pictures: FloatArray,
+    outlines: FloatArray,
     aspect: float,
     colours: str,
     ends: tuple[float, float],
@@ -182,9 +184,9 @@ def draw_row(
 
 
 def draw_pictures(
-    axes: NDArray,
-    pictures: NDArray,
-    outlines: NDArray,
+    axes: NDArray[np.object_],
+    pictures: FloatArray,
+    outlines: FloatArray,
     aspect: float,
     colours: Colormap,
     ends: tuple[float, float],

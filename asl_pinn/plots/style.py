@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import PerfusionMaps, Status
 
 STYLE: dict[RcKeyType, Any] = {
@@ -43,7 +44,7 @@ def estimated(maps: PerfusionMaps) -> NDArray[np.bool_]:
     return (maps.status != Status.OUTSIDE) & (maps.status != Status.SKIPPED)
 
 
-def limits(values: NDArray, low: float | None, high: float) -> tuple[float, float]:
+def limits(values: FloatArray, low: float | None, high: float) -> tuple[float, float]:
     """Ends of an axis: percentiles of the finite values, never equal.
 
     Parameters

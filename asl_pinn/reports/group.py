@@ -9,8 +9,8 @@ import matplotlib
 import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids import desc_label
 from asl_pinn.bids.images import load_image
 from asl_pinn.data import Status
@@ -59,11 +59,11 @@ class GroupMember:
 
     name: str
     report: str | None
-    cbf: NDArray
-    att: NDArray
+    cbf: FloatArray
+    att: FloatArray
     n_voxels: int
     fitted: float
-    slices: dict[str, NDArray]
+    slices: dict[str, FloatArray]
     aspect: float
 
 
@@ -182,13 +182,13 @@ def _read_member(output_dir: Path, folder: Path, name: str, label: str) -> Group
     with_brain = np.flatnonzero(view.slices.any(axis=(1, 2)))
     shown = [with_brain[int(share * len(with_brain))] for share in _SLICES] if mask.any() else []
 
-    def side_by_side(values: NDArray) -> NDArray:
+    def side_by_side(values: FloatArray) -> FloatArray:
         if not shown:
             return np.full((1, 1), np.nan)
         volume = axial_view(np.where(mask, values, np.nan), cbf.affine).slices
         return np.concatenate(list(framed(volume, view.slices)[sorted(set(shown))]), axis=1)
 
-    def quartiles(values: NDArray) -> NDArray:
+    def quartiles(values: FloatArray) -> FloatArray:
         return np.percentile(values[fitted], [25.0, 50.0, 75.0]) if fitted.any() else _NONE
 
     return GroupMember(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from asl_pinn import plots
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bids import AslRun, desc_label, read_grey_matter
 from asl_pinn.data import AslData, PerfusionMaps, Status
 from asl_pinn.estimators import get_estimator
@@ -64,10 +65,12 @@ def report_files(
     """
     estimator = get_estimator(method)
     tissues = find_tissues(data, read_grey_matter(run, data))
-    figures = report_figures(data, maps, tissues, f"{run.stem}, {method}")
+    images = predicted(data, maps)
+    figures = report_figures(data, maps, images, tissues, f"{run.stem}, {method}")
     page = html_report(
         data,
         maps,
+        images,
         title=run.stem,
         method=method,
         description=estimator.description,
@@ -82,7 +85,7 @@ def report_files(
 
 
 def report_figures(
-    data: AslData, maps: PerfusionMaps, tissues: Tissues, title: str
+    data: AslData, maps: PerfusionMaps, images: FloatArray, tissues: Tissues, title: str
 ) -> dict[str, bytes]:
     """Draw the pictures of a report.
 
@@ -92,6 +95,8 @@ def report_figures(
         What was quantified.
     maps : PerfusionMaps
         The result.
+    images : ndarray, shape (X, Y, Z, D)
+        What it predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
     tissues : Tissues
         By which to summarise.
     title : str
@@ -103,7 +108,6 @@ def report_figures(
         PNG files: 'maps', 'uncertainty' where there are standard deviations, 'status',
         'histograms', 'fit' and 'residuals'.
     """
-    images = predicted(data, maps)
     place = (data.mask, data.affine)
     figures = {"maps": plots.map_figure(maps, *place, title, ("cbf", "att"))}
     if maps.cbf_sd is not None:
@@ -120,6 +124,7 @@ def report_figures(
 def html_report(
     data: AslData,
     maps: PerfusionMaps,
+    images: FloatArray,
     *,
     title: str,
     method: str,
@@ -138,6 +143,8 @@ def html_report(
         What was quantified.
     maps : PerfusionMaps
         The result.
+    images : ndarray, shape (X, Y, Z, D)
+        What it predicts, from `asl_pinn.residuals.predicted` [unit of delta_m].
     title : str
         Heading of the page, such as the participant.
     method : str
@@ -185,7 +192,7 @@ def html_report(
             html.section("Uncertainty", _uncertainty(maps, tissues), show("uncertainty", _SD)),
             html.section(
                 "Flagged voxels",
-                _voxels(data, maps),
+                _voxels(data, maps, images),
                 show("status", "What became of each voxel of the mask."),
             ),
             html.section(
@@ -250,7 +257,7 @@ def _uncertainty(maps: PerfusionMaps, tissues: Tissues) -> str:
     return html.table(header, rows) + html.paragraph(note, "aside")
 
 
-def _voxels(data: AslData, maps: PerfusionMaps) -> str:
+def _voxels(data: AslData, maps: PerfusionMaps, images: FloatArray) -> str:
     """Table of what became of the voxels of the mask, and why."""
     total = int(np.count_nonzero(data.mask))
     rows = [
@@ -259,7 +266,7 @@ def _voxels(data: AslData, maps: PerfusionMaps) -> str:
     ]
     rows.append(("all of the mask", "", total))
     if maps.noise_sd is not None:
-        misfit = (data.delta_m - predicted(data, maps)) * np.sqrt(data.n_averages)
+        misfit = (data.delta_m - images) * np.sqrt(data.n_averages)
         poor = np.sqrt(np.mean(misfit**2, axis=-1)) > _POOR_FIT * maps.noise_sd
         reason = (
             f"Root mean square misfit above {_POOR_FIT:g} noise SDs: the model does not describe "

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
-from numpy.typing import NDArray
 
 import asl_pinn
+from asl_pinn.arrays import FloatArray
 from asl_pinn.checkpoints import Checkpoints, fingerprint
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.devices import spread
@@ -101,7 +101,7 @@ def _fit_group(
     execution: Execution,
     checkpoints: Checkpoints | None,
     label: str,
-) -> NDArray:
+) -> FloatArray:
     """Means and spreads of CBF and ATT, of slices trained side by side, shape (S, 2, 2, V)."""
     seeds = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(execution.seed)))
     init_keys, train_keys = jnp.unstack(jax.vmap(jax.random.split)(seeds(numbers)), axis=1)
@@ -194,7 +194,7 @@ def _checkpoints(data: AslData, options: PinnOptions, execution: Execution) -> C
 
 
 def _assemble(
-    data: AslData, options: PinnOptions, values: NDArray, noise_sd: float
+    data: AslData, options: PinnOptions, values: FloatArray, noise_sd: float
 ) -> PerfusionMaps:
     """Volumes of the means of CBF and ATT and, of an ensemble, their standard deviations."""
     valid = data.valid

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.bolus import BolusKind, BolusSpline, fit_bolus, require_within_range
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
@@ -114,8 +114,8 @@ def init_params(options: PinnOptions, key: Array, scene: Scene, setting: Setting
 def perfusion(
     options: PinnOptions,
     params: Params,
-    position: Array | NDArray,
-    features: Array | NDArray,
+    position: Array | FloatArray,
+    features: Array | FloatArray,
     scene: Scene,
 ) -> tuple[Array, Array]:
     """Evaluate CBF and ATT.
@@ -218,9 +218,10 @@ def signal_and_slope(
     """
     both = [_signal_inputs(at, label_duration, position, setting) for at in (t, slope_t)]
     direction = jnp.zeros_like(both[1]).at[:, 0].set(2.0 / _time_range(setting))
-    values, slopes = _signal_network(options, position.shape[-1], setting).apply(
+    outputs: Any = _signal_network(options, position.shape[-1], setting).apply(
         params["signal"], jnp.concatenate(both), direction, method=Siren.with_slopes
     )
+    values, slopes = outputs
     value, there = (part.reshape(t.shape) for part in jnp.split(values[:, 0], 2))
 
     def anchored(output: Array, t: Array) -> Array:

@@ -1,13 +1,14 @@
 """The data as the networks see them: lists of voxels, one for each training."""
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.data import AslData
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.pinn.options import PinnOptions
@@ -45,16 +46,16 @@ class Scene:
         Rough standard deviation of one difference image [unit of delta_m].
     """
 
-    position: NDArray
-    features: NDArray
+    position: FloatArray
+    features: FloatArray
     voxels: Voxels
-    weight: NDArray
-    fold: NDArray
-    n_voxels: NDArray
-    cbf: NDArray
-    att: NDArray
-    signal_unit: NDArray
-    noise_sd: NDArray
+    weight: FloatArray
+    fold: IntArray
+    n_voxels: IntArray
+    cbf: FloatArray
+    att: FloatArray
+    signal_unit: FloatArray
+    noise_sd: FloatArray
 
 
 class Part(NamedTuple):
@@ -70,7 +71,7 @@ class Part(NamedTuple):
     """
 
     number: int
-    place: NDArray
+    place: IntArray
     scene: Scene
 
 
@@ -132,7 +133,7 @@ def stack(scenes: list[Scene], length: int) -> Scene:
     def pad(scene: Scene) -> Scene:
         missing = length - len(scene.position)
 
-        def fill(values: NDArray, mode: Literal["edge", "constant"]) -> NDArray:
+        def fill(values: NDArray[Any], mode: Literal["edge", "constant"]) -> NDArray[Any]:
             return np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1), mode=mode)
 
         return dataclasses.replace(
@@ -147,7 +148,7 @@ def stack(scenes: list[Scene], length: int) -> Scene:
     return jax.tree.map(lambda *leaves: jnp.asarray(np.stack(leaves)), *map(pad, scenes))
 
 
-def _position(grid: NDArray, data: AslData, options: PinnOptions) -> NDArray:
+def _position(grid: IntArray, data: AslData, options: PinnOptions) -> FloatArray:
     """Coordinates about the middle of the voxels' extent, shape (V, N).
 
     They are millimetres over `options.coordinate_mm`, so that a network's bandwidth is one
@@ -160,8 +161,8 @@ def _position(grid: NDArray, data: AslData, options: PinnOptions) -> NDArray:
 
 
 def _scene(
-    position: NDArray,
-    features: NDArray,
+    position: FloatArray,
+    features: FloatArray,
     voxels: Voxels,
     data: AslData,
     options: PinnOptions,

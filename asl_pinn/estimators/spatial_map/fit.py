@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.estimators import voxelwise
 from asl_pinn.estimators.spatial_map.evidence import update
@@ -90,7 +90,7 @@ def _solve(
     return mode, draws, strength.noise
 
 
-def _spread(values: NDArray) -> NDArray:
+def _spread(values: FloatArray) -> FloatArray:
     """Root mean square distance of the draws from the mode, which comes first, shape (V,)."""
     return np.sqrt(np.mean((values[1:] - values[0]) ** 2, axis=0))
 
@@ -125,8 +125,8 @@ def _to_maps(
 def _assemble(
     data: AslData,
     options: SpatialOptions,
-    cbf: NDArray,
-    att: NDArray,
+    cbf: FloatArray,
+    att: FloatArray,
     noise: Noise,
 ) -> PerfusionMaps:
     """Volumes of the mode, which comes first, and of the spread of the draws after it."""

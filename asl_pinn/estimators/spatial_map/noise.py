@@ -46,7 +46,7 @@ def first_noise(sd: float, delta_m: Array) -> Noise:
     sd : float
         Of one difference image [unit of delta_m].
     delta_m : Array, shape (V, D)
-        Data.
+        Data [a.u.].
 
     Returns
     -------

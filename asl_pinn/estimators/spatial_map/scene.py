@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from nibabel.affines import voxel_sizes
 
 from asl_pinn.data import AslData
 from asl_pinn.estimators import voxelwise
@@ -96,13 +97,12 @@ def make_scene(data: AslData, options: SpatialOptions, dtype: np.dtype) -> tuple
     voxels = gather(data, dtype)
     _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
     cbf, att = voxelwise.mean_curve(voxels, data)
-    edges = np.linalg.norm(data.affine[:3, :3], axis=0)
     features = tissue_features(voxels, options.guide, squares=True)
     scene = Scene(
         voxels=jax.tree.map(jnp.asarray, voxels),
         protocol=data.protocol,
         n_averages=jnp.asarray(data.n_averages, dtype),
-        lattice=make_lattice(data.valid, edges, options.spatial_dims, dtype),
+        lattice=make_lattice(data.valid, voxel_sizes(data.affine), options.spatial_dims, dtype),
         features=jnp.asarray(features, dtype),
         cbf=jnp.asarray(cbf, dtype),
         att=jnp.asarray(att, dtype),

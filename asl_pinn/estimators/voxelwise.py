@@ -26,7 +26,7 @@ CBF_UNIT = 50.0
 LEAST_NOISE = 1e-3
 """Least noise that an estimator may find, over the root mean square signal."""
 
-_NOISE_SAMPLE = 4096
+_NOISE_SAMPLE = 2048
 _WIDE = 1e4  # in the unit of what it bounds: too wide to matter
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ def noise_sample(values: T) -> T:
     Returns
     -------
     pytree of ndarray
-        Of the same structure, with 4,096 voxels at most.
+        Of the same structure, with 2,048 voxels at most.
     """
     every = -(-len(jax.tree.leaves(values)[0]) // _NOISE_SAMPLE)
     return jax.tree.map(lambda leaf: leaf[::every], values)

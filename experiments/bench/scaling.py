@@ -83,6 +83,9 @@ def draw(measured: dict[str, list[dict]]) -> Figure:
         axes[1].loglog(size, [point["peak_gb"] for point in points], "o-")
         axes[1].set_ylabel("peak memory [GB]")
         axes[1].set_xlabel(quantity)
+        for panel in axes:
+            panel.set_xticks(size, [str(one) for one in size], rotation=45)
+            panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     return figure
 
 

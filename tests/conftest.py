@@ -8,8 +8,8 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from pictures import draw_nothing
 
-from asl_pinn import plots
 from asl_pinn.data import Phantom
 from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
 
@@ -42,9 +42,8 @@ def float64() -> Iterator[None]:
 
 @pytest.fixture
 def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pictures, which take most of the time of a small run, where they do not matter."""
-    for name in ("map_figure", "histogram_figure", "fit_figure"):
-        monkeypatch.setattr(plots, name, lambda *_: b"picture")
+    """No pictures, where they do not matter."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="session")

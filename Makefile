@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: test demo lint docs coverage clean
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 demo: .venv/ready
 	$(BIN)/asl-pinn demo --output_dir=out/demo
@@ -18,8 +18,8 @@ lint: .venv/ready
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-coverage: .venv/ready
-	$(BIN)/python -m pytest --cov
+coverage:
+	$(MAKE) test PYTEST_ARGS=--cov
 
 clean:
 	rm -rf .venv out

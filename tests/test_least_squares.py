@@ -11,6 +11,7 @@ from asl_pinn.least_squares import SOLVERS, Settings, soft_l1_cost, solve, solve
 pytestmark = pytest.mark.usefixtures("float64")
 
 TIGHT = Settings(xtol=1e-10, ftol=1e-13, max_steps=300, loss_scale=0.7)
+SOLVED = jax.jit(solve, static_argnames=("residual", "settings", "solver"))
 FREE = (jnp.array([-10.0, -10.0]), jnp.array([10.0, 10.0]))
 
 
@@ -25,7 +26,7 @@ def crease(x):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_rosenbrock_is_solved(solver):
-    found = solve(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, TIGHT, solver)
+    found = SOLVED(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, TIGHT, solver)
     assert bool(found.converged)
     assert not bool(found.stuck)
     assert np.allclose(found.x, 1.0, atol=1e-6)
@@ -37,7 +38,7 @@ def test_rosenbrock_is_solved(solver):
 def test_solution_is_scipys_inside_a_box(solver, upper):
     lower, upper = jnp.array([-2.0, -2.0]), jnp.array([upper, 3.0])
     start = jnp.array([-1.2, 1.0])
-    ours = solve(rosenbrock, start, lower, upper, TIGHT, solver)
+    ours = SOLVED(rosenbrock, start, lower, upper, TIGHT, solver)
     theirs = scipy.optimize.least_squares(
         lambda x: np.asarray(rosenbrock(x)),
         start,
@@ -57,7 +58,7 @@ def test_solution_is_scipys_inside_a_box(solver, upper):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_hessian_is_scipys_scaled_gauss_newton_matrix(solver):
-    found = solve(rosenbrock, jnp.array([0.8, 0.8]), *FREE, TIGHT, solver)
+    found = SOLVED(rosenbrock, jnp.array([0.8, 0.8]), *FREE, TIGHT, solver)
     jacobian = jax.jacfwd(rosenbrock)(found.x)
     weights = (1.0 + (rosenbrock(found.x) / TIGHT.loss_scale) ** 2) ** -1.5
     assert np.allclose(found.hessian, jacobian.T @ (weights[:, None] * jacobian), rtol=1e-9)
@@ -66,7 +67,7 @@ def test_hessian_is_scipys_scaled_gauss_newton_matrix(solver):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_minimum_on_a_kink_is_found_from_both_sides(solver):
     for begin in (-3.0, 4.0):
-        found = solve(crease, jnp.array([begin, 0.0]), *FREE, TIGHT, solver)
+        found = SOLVED(crease, jnp.array([begin, 0.0]), *FREE, TIGHT, solver)
         assert float(found.x[0]) == pytest.approx(1.0, abs=1e-3)
         assert bool(found.stuck)
 
@@ -76,11 +77,11 @@ def test_more_steps_never_raise_the_cost_and_few_do_not_converge(solver):
     costs = []
     for steps in (2, 8, 32):
         settings = Settings(1e-10, 1e-13, steps, 1.0)
-        found = solve(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, settings, solver)
+        found = SOLVED(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, settings, solver)
         assert int(found.n_steps) <= steps
         costs.append(float(found.cost))
     assert (np.diff(costs) <= 0.0).all()
-    early = solve(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, Settings(1e-10, 1e-13, 2), solver)
+    early = SOLVED(rosenbrock, jnp.array([-1.2, 1.0]), *FREE, Settings(1e-10, 1e-13, 2), solver)
     assert not bool(early.converged)
 
 
@@ -89,7 +90,7 @@ def test_vmapped_solves_are_those_alone(solver):
     starts = jnp.array([[-1.2, 1.0], [0.5, -0.5], [2.0, 2.0]])
 
     def one(x):
-        return solve(rosenbrock, x, *FREE, TIGHT, solver)
+        return SOLVED(rosenbrock, x, *FREE, TIGHT, solver)
 
     together = jax.jit(jax.vmap(one))(starts)
     for k, x in enumerate(starts):
@@ -100,7 +101,7 @@ def test_vmapped_solves_are_those_alone(solver):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_parameter_without_effect_stays_where_it_is(solver):
-    found = solve(lambda x: x[:1] - 2.0, jnp.array([0.0, 0.3]), *FREE, TIGHT, solver)
+    found = SOLVED(lambda x: x[:1] - 2.0, jnp.array([0.0, 0.3]), *FREE, TIGHT, solver)
     assert np.allclose(found.x, [2.0, 0.3], atol=1e-6)
     assert np.isfinite(found.hessian).all()
 

@@ -7,7 +7,7 @@ from asl_pinn.networks import Siren
 
 
 def parameters(network, n_inputs=2, dtype=jnp.float32):
-    return network.init(jax.random.key(0), jnp.zeros((1, n_inputs), dtype))
+    return jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, n_inputs), dtype))
 
 
 @pytest.mark.parametrize("hidden_omega", [1.0, 30.0])

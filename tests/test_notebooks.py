@@ -9,7 +9,8 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "experiments" / "notebooks").glo
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, monkeypatch):
-    monkeypatch.setenv("ASL_PINN_NOTEBOOK_STEPS", "20")
+    monkeypatch.setenv("ASL_PINN_NOTEBOOK_STEPS", "2")
+    monkeypatch.setenv("ASL_PINN_NOTEBOOK_ROUNDS", "2")
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, timeout=300, resources=resources).execute()

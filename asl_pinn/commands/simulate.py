@@ -53,9 +53,9 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Write the dataset and say where."""
     positional(arguments, USAGE, 0)
     output_dir = Path(require(values, "output_dir"))
-    phantom = _phantom(values)
     matrix = encoding.encoding_matrix(values.matrix_size, values.matrix_type)
     protocol = _protocol(values, matrix.shape[1])
+    phantom = _phantom(values)
     tsnr, seed = values.tsnr, values.seed
     images: FloatArray | None = None
     keys: dict[str, Any] | None = None

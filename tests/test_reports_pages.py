@@ -45,7 +45,7 @@ def folder(tmp_path_factory, phantom, protocol) -> Path:
                 images,
                 title=name,
                 method="nlls",
-                description="Fitted with {solver}.",
+                description="Fitted with dogleg.",
                 references=(),
                 tissues=tissues,
                 figures=report_figures(data, maps, images, tissues, name),

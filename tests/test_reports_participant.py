@@ -82,7 +82,7 @@ def report(data, maps, **changes) -> str:
     arguments = {
         "title": "sub-01",
         "method": "nlls",
-        "description": "Voxels were fitted with a bound of {cbf_max:g} [2].",
+        "description": "Voxels were fitted with a bound [2].",
         "references": ("Somebody A. A journal 2001.",),
         "tissues": find_tissues(data),
         "figures": {"maps": b"\x89PNG picture"},
@@ -224,7 +224,7 @@ def test_a_result_without_fitted_voxels_is_still_described(data, maps):
 def test_methods_paragraph_states_what_was_done(data, maps, method):
     entry = ESTIMATORS[method]
     options = dataclasses.asdict(resolve(entry.options()))
-    text, works = methods_text(data, maps, method, entry.description, entry.references, options)
+    text, works = methods_text(data, maps, method, entry.describe(options), entry.references)
     for fact in (method, "3 delays", "2, 1, 1 s", "2.5, 1.5, 0.5 s", "1.65 s", "of 1.33 s", "0.85"):
         assert fact in text
     assert "0.5 s, each the mean of 2 to 3 repeats)" in text
@@ -235,6 +235,20 @@ def test_methods_paragraph_states_what_was_done(data, maps, method):
         int(number) for group in re.findall(r"\[([\d, ]+)\]", text) for number in group.split(",")
     }
     assert cited == set(range(1, 1 + len(works)))
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "said"),
+    [
+        ("spatial-map", {}, "CBF following M0 and T1 as far as the data bore it out)"),
+        ("spatial-map", {"guide": "none"}, "CBF unguided)"),
+        ("nlls-smoothed", {}, "of the width that predicted held-out delays best."),
+        ("nlls-smoothed", {"smoothing_fwhm": 6.0}, "of 6 mm full width at half maximum."),
+    ],
+)
+def test_methods_say_options_in_words(method, changes, said):
+    entry = ESTIMATORS[method]
+    assert said in entry.describe(dataclasses.asdict(entry.options(**changes)))
 
 
 def test_one_delay_leaves_no_residual_and_no_noise(data, maps):

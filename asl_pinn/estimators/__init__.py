@@ -1,7 +1,7 @@
 """Estimators: each turns `AslData` into `PerfusionMaps`; one file each, one line here."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asl_pinn.data import AslData, PerfusionMaps
@@ -37,6 +37,8 @@ class Estimator:
         [2], [3], ... for `references`.
     references : tuple of str
         Works that it cites.
+    words : dict of str to callable
+        What that sentence says for the values of some options.
     """
 
     fit: Fit
@@ -44,6 +46,22 @@ class Estimator:
     summary: str
     description: str
     references: tuple[str, ...] = ()
+    words: Mapping[str, Callable[[Any], str]] = dataclasses.field(default_factory=dict)
+
+    def describe(self, options: Mapping[str, Any]) -> str:
+        """The sentence for a methods section, with these options."""
+        said = {name: say(options[name]) for name, say in self.words.items()}
+        return self.description.format_map({**options, **said})
+
+
+def _guide(guide: str) -> str:
+    return "following M0 and T1 as far as the data bore it out" if guide == "tissue" else "unguided"
+
+
+def _width(fwhm: float) -> str:
+    if fwhm < 0.0:
+        return "of the width that predicted held-out delays best"
+    return f"of {fwhm:g} mm full width at half maximum"
 
 
 _VOXELWISE = (
@@ -64,16 +82,16 @@ ESTIMATORS: dict[str, Estimator] = {
         nlls_smoothed.fit,
         nlls_smoothed.SmoothedOptions,
         "the same of smoothed images",
-        "The difference images were smoothed inside the mask with a Gaussian (--smoothing_fwhm="
-        "{smoothing_fwhm:g} mm; negative: the width that predicts held-out delays best). "
-        f"{_VOXELWISE}.",
+        "The difference images were smoothed inside the mask with a Gaussian "
+        f"{{smoothing_fwhm}}. {_VOXELWISE}.",
+        words={"smoothing_fwhm": _width},
     ),
     "spatial-map": Estimator(
         spatial_map.fit,
         spatial_map.SpatialOptions,
         "random fields over all voxels at once",
         "All voxels were fitted at once, CBF and ATT being random fields (roughness of order "
-        "{cbf_order} and {att_order}, guide of CBF: {guide}) whose strengths, with the noise of "
+        "{cbf_order} and {att_order}, CBF {guide}) whose strengths, with the noise of "
         "each delay and outlying voxels, were estimated from the data by marginal likelihood, as "
         "in spatial variational Bayes [2, 3]; standard deviations are the spread of draws from "
         "the Laplace approximation, times factors calibrated on simulations.",
@@ -83,13 +101,14 @@ ESTIMATORS: dict[str, Estimator] = {
             "Groves AR, Chappell MA, Woolrich MW. Combined spatial and non-spatial prior for "
             "inference on MRI time-series. NeuroImage 2009;45:795-809.",
         ),
+        words={"guide": _guide},
     ),
     "pinn": Estimator(
         pinn.fit,
         pinn.PinnOptions,
         "physics-informed coordinate networks",
         "CBF and ATT were represented by sine networks [2] of the position ({members} trained for "
-        "{steps} steps at most, preset {preset}, guide of CBF: {guide}), tied to the data by the "
+        "{steps} steps at most, preset {preset}, CBF {guide}), tied to the data by the "
         "kinetic model after the method of physics-informed networks [3].",
         (
             "Sitzmann V, Martel JNP, Bergman AW, Lindell DB, Wetzstein G. Implicit neural "
@@ -97,6 +116,7 @@ ESTIMATORS: dict[str, Estimator] = {
             "Raissi M, Perdikaris P, Karniadakis GE. Physics-informed neural networks. J Comput "
             "Phys 2019;378:686-707.",
         ),
+        words={"guide": _guide},
     ),
     "nlls-scipy": Estimator(
         nlls_scipy.fit,

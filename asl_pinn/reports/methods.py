@@ -1,7 +1,6 @@
 """A methods paragraph and its references, ready to paste."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,7 +28,6 @@ def methods_text(
     method: str,
     description: str,
     references: Sequence[str],
-    options: Mapping[str, Any],
 ) -> tuple[str, list[str]]:
     """Describe how a result was made.
 
@@ -42,11 +40,9 @@ def methods_text(
     method : str
         Name of the estimator.
     description : str
-        Sentences about the estimator; {name} stands for the option of that name.
+        Sentences about the estimator.
     references : sequence of str
         Works that `description` cites as [2], [3], ...
-    options : mapping of str to Any
-        Options of the estimator.
 
     Returns
     -------
@@ -70,7 +66,7 @@ def methods_text(
         f"arterial blood of {protocol.t1_blood:.4g} s, {_t1_of_tissue(data)}, a labelling "
         f"efficiency of {protocol.labeling_efficiency:.3g}, a blood-tissue partition coefficient "
         f"of {protocol.partition_coefficient:.3g} mL/g and the M0 of each voxel.",
-        description.format_map(options),
+        description,
         f"Of the {n_mask} voxels of the mask, {counts[Status.FITTED]} were fitted within the "
         f"bounds, {counts[Status.ON_BOUND]} ended on a bound, {counts[Status.NOT_CONVERGED]} did "
         f"not converge and {counts[Status.SKIPPED]} could not be quantified.",

@@ -73,7 +73,7 @@ def report_files(
         images,
         title=run.stem,
         method=method,
-        description=estimator.description,
+        description=estimator.describe(provenance["Options"]),
         references=estimator.references,
         tissues=tissues,
         figures=figures,
@@ -173,9 +173,7 @@ def html_report(
 
     n_delays = data.protocol.n_delays
     delays = "delay" if n_delays == 1 else "delays"
-    paragraph, works = methods_text(
-        data, maps, method, description, references, provenance.get("Options", {})
-    )
+    paragraph, works = methods_text(data, maps, method, description, references)
     return html.page(
         f"{title}: {method}",
         [

@@ -87,6 +87,16 @@ def test_group_remarks_runs_far_from_the_others(folder, tmp_path, phantom):
     assert "5 runs, 1 with remarks" in text
 
 
+def test_group_remarks_runs_made_with_other_options(folder):
+    members = [
+        dataclasses.replace(m, name=f"sub-0{n}", options={"cbf_max": 150.0 if n == 3 else 200.0})
+        for n, m in enumerate(read_group(folder, "nlls"), start=1)
+    ]
+    text = group_page(members, "nlls")
+    assert text.count("made with other options than most: cbf_max=150.0") == 1
+    assert "cbf_max=200.0" not in text
+
+
 def test_group_of_nothing_and_of_broken_maps(folder, tmp_path):
     assert "0 runs" in group_page(read_group(tmp_path, "nlls"), "nlls")
     broken = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.nii.gz"

@@ -2,8 +2,10 @@
 
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.image
@@ -13,6 +15,7 @@ from matplotlib.figure import Figure
 from asl_pinn.arrays import FloatArray
 from asl_pinn.bids import desc_label
 from asl_pinn.bids.images import load_image
+from asl_pinn.bids.sidecar import read_json
 from asl_pinn.data import Status
 from asl_pinn.files import write_bytes
 from asl_pinn.plots.axial import axial_view, framed
@@ -55,6 +58,8 @@ class GroupMember:
         A few axial slices of 'cbf' and of 'att' side by side, NaN outside the fitted voxels.
     aspect : float
         Height of a pixel of them over its width.
+    options : dict of str to Any
+        Options of the estimator that it was made with.
     """
 
     name: str
@@ -65,6 +70,7 @@ class GroupMember:
     fitted: float
     slices: dict[str, FloatArray]
     aspect: float
+    options: dict[str, Any]
 
 
 def write_group_page(output_dir: Path, method: str) -> Path:
@@ -200,6 +206,7 @@ def _read_member(output_dir: Path, folder: Path, name: str, label: str) -> Group
         float(fitted.sum() / max(mask.sum(), 1)),
         {"cbf": side_by_side(cbf.values), "att": side_by_side(att.values)},
         view.aspect,
+        read_json(folder / f"{base}_cbf.json").get("Options", {}),
     )
 
 
@@ -209,6 +216,9 @@ _NONE = np.full(3, np.nan)
 def _remarks(members: Sequence[GroupMember]) -> list[list[str]]:
     """What is odd about each run."""
     remarks: list[list[str]] = [[] for _ in members]
+    for other, said in zip(_other_options(members), remarks, strict=True):
+        if other:
+            said.append(f"made with other options than most: {', '.join(other)}")
     for member, said in zip(members, remarks, strict=True):
         if member.fitted < _LEAST_FITTED:
             said.append(
@@ -225,6 +235,13 @@ def _remarks(members: Sequence[GroupMember]) -> list[list[str]]:
             if abs(median - centre) > _OUTLYING * spread:
                 said.append(f"{symbol} is far {'above' if median > centre else 'below'} the others")
     return remarks
+
+
+def _other_options(members: Sequence[GroupMember]) -> list[list[str]]:
+    """Options of each run that are not those of most runs."""
+    settings = [{f"{name}={value}" for name, value in m.options.items()} for m in members]
+    counts = Counter(setting for each in settings for setting in each)
+    return [sorted(s for s in each if 2 * counts[s] < len(members)) for each in settings]
 
 
 def _shared_ends(members: Sequence[GroupMember], name: str) -> tuple[float, float]:

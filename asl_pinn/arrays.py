@@ -10,6 +10,3 @@ FloatArray = NDArray[np.floating[Any]]
 
 IntArray = NDArray[np.integer[Any]]
 """An array of whole numbers."""
-
-BoolArray = NDArray[np.bool_]
-"""An array of truth values."""

@@ -70,7 +70,7 @@ def map_chunked(
     """
     length = len(jax.tree.leaves(arrays)[0])
     # Devices that share a chunk, or have memory for it, take it as it is.
-    tile = min(_TILE, chunk_size) if scaled(1) == 1 else chunk_size
+    tile = min(_TILE, chunk_size) if _on_one_cpu() else chunk_size
     size = -(-chunk_size // tile) * tile
     constants = jax.device_put(constants)
 
@@ -108,7 +108,7 @@ def _tiles(
 ) -> Any:
     """Results of the first tiles of a chunk; zeros beyond."""
     length = len(jax.tree.leaves(chunk)[0])
-    if tile == length and scaled(1) > 1:
+    if not _on_one_cpu():
         return function(*chunk, *constants)
 
     def compute(number: Array) -> Any:
@@ -130,4 +130,8 @@ def _tiles(
 
 def _n_threads() -> int:
     """Chunks to work on at a time; devices that share a chunk must meet the chunks in one order."""
-    return len(os.sched_getaffinity(0)) if n_devices() == 1 else 1
+    return len(os.sched_getaffinity(0)) if _on_one_cpu() else 1
+
+
+def _on_one_cpu() -> bool:
+    return scaled(1) == 1

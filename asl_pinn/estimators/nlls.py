@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from numpy.typing import NDArray
 
-from asl_pinn.arrays import BoolArray, FloatArray, IntArray
+from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps
 from asl_pinn.estimators.intervals import standard_deviations
@@ -32,7 +33,7 @@ _POLISH = 4
 
 
 A = TypeVar("A", FloatArray, Array)
-B = TypeVar("B", BoolArray, Array)
+B = TypeVar("B", NDArray[np.bool_], Array)
 
 
 class Fit(NamedTuple, Generic[A, B]):
@@ -129,7 +130,7 @@ def start_and_noise(
 
 def solve_voxels(
     voxels: Voxels, starts: FloatArray, noise_sd: float, data: AslData, options: NllsOptions
-) -> Fit[FloatArray, BoolArray]:
+) -> Fit[FloatArray, NDArray[np.bool_]]:
     """Minimise the cost of every voxel.
 
     A few steps are made for all voxels, then more for those that have not converged, so
@@ -159,13 +160,13 @@ def solve_voxels(
 
     def advance(
         which: IntArray, x: FloatArray, trust: FloatArray, steps: int, hold_att: bool
-    ) -> Fit[FloatArray, BoolArray]:
+    ) -> Fit[FloatArray, NDArray[np.bool_]]:
         chosen = voxels, x, trust
         if len(which) < len(x):
             chosen = jax.tree.map(lambda values: np.take(values, which, axis=0), chosen)
         return map_chunked(_solve_chunk, chosen, size, (*constants, steps, hold_att))
 
-    def replace(which: IntArray, new: Fit[FloatArray, BoolArray]) -> None:
+    def replace(which: IntArray, new: Fit[FloatArray, NDArray[np.bool_]]) -> None:
         for values, new_values in zip(found, new, strict=True):
             values[which] = new_values
 

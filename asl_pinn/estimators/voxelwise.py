@@ -9,8 +9,9 @@ import numpy as np
 import scipy.stats
 from jax import Array
 from jax.typing import ArrayLike, DTypeLike
+from numpy.typing import NDArray
 
-from asl_pinn.arrays import BoolArray, FloatArray
+from asl_pinn.arrays import FloatArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
@@ -180,19 +181,33 @@ def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[FloatArr
     noise_sd : float
         Standard deviation of one difference image [unit of delta_m].
     """
-    dtype = voxels.m0.dtype
-    averages = np.asarray(data.n_averages, dtype)
-    size = chunk_for(len(voxels.m0), options.chunk_size)
-
-    def look(where: Voxels, noise_sd: float, options: NllsOptions) -> tuple[FloatArray, FloatArray]:
-        constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
-        return map_chunked(_least_on_grid, (where,), size, constants)
-
-    scale = max(_root_mean_square(voxels.delta_m), float(np.finfo(np.float32).tiny))
-    squares, _ = look(noise_sample(voxels), scale, _plain_squares(options))
-    noise_sd = noise_from_squares(2.0 * scale**2 * squares, data.protocol.n_delays, voxels)
-    _, starts = look(voxels, noise_sd, options)
+    noise_sd = rough_noise(voxels, data, options)
+    _, starts = _look_on_grid(voxels, noise_sd, data, options)
     return starts, noise_sd
+
+
+def rough_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> float:
+    """Noise of one difference image that the best fits on the grid of transit times leave.
+
+    Parameters
+    ----------
+    voxels : Voxels
+        V voxels, of which a sample is looked at.
+    data : AslData
+        The volumes they come from.
+    options : NllsOptions
+        Bounds and grid.
+
+    Returns
+    -------
+    float
+        Standard deviation [unit of delta_m].
+    """
+    scale = max(_root_mean_square(voxels.delta_m), float(np.finfo(np.float32).tiny))
+    # Half the sum of squares, of misfits that are of order one.
+    plain = dataclasses.replace(options, loss_scale=_WIDE, att_guess_sd=_WIDE)
+    squares, _ = _look_on_grid(noise_sample(voxels), scale, data, plain)
+    return noise_from_squares(2.0 * scale**2 * squares, data.protocol.n_delays, voxels)
 
 
 def mean_curve(voxels: Voxels, data: AslData) -> tuple[float, float]:
@@ -264,7 +279,7 @@ def assemble(
     noise_sd: float,
     x: FloatArray,
     sd: FloatArray,
-    converged: BoolArray,
+    converged: NDArray[np.bool_],
 ) -> PerfusionMaps:
     """Maps, standard deviations and status from the solutions of all voxels.
 
@@ -302,9 +317,16 @@ def assemble(
     )
 
 
-def _plain_squares(options: NllsOptions) -> NllsOptions:
-    """Options whose cost is half the sum of squares, of misfits that are of order one."""
-    return dataclasses.replace(options, loss_scale=_WIDE, att_guess_sd=_WIDE)
+def _look_on_grid(
+    voxels: Voxels, noise_sd: float, data: AslData, options: NllsOptions
+) -> tuple[FloatArray, FloatArray]:
+    """`_least_on_grid` of all voxels, on the host."""
+    dtype = voxels.m0.dtype
+    # Of the whole volume, so that a sample of it is served by the same compilation.
+    size = chunk_for(int(np.count_nonzero(data.mask)), options.chunk_size)
+    averages = np.asarray(data.n_averages, dtype)
+    constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
+    return map_chunked(_least_on_grid, (voxels,), size, constants)
 
 
 def _least_on_grid(

@@ -1,7 +1,6 @@
 """Pictures of maps: one result, or several beside the truth."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
-from asl_pinn.arrays import FloatArray
+from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.data import PerfusionMaps, Phantom
 from asl_pinn.plots.axial import axial_view, framed
 from asl_pinn.plots.style import MAPS, STYLE, estimated, limits, png
@@ -129,7 +128,7 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, PerfusionMaps], ti
         return png(figure)
 
 
-def spread(indices: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+def spread(indices: IntArray) -> IntArray:
     """At most `_MOST_SLICES` of the indices, evenly spread: shape (N,) to (n,)."""
     n_shown = min(_MOST_SLICES, len(indices))
     return indices[np.floor((np.arange(n_shown) + 0.5) * len(indices) / n_shown).astype(int)]

@@ -10,6 +10,7 @@ from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.execution import Execution
 from asl_pinn.options import option
+from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, gather, predict_by_att
 
 
@@ -24,16 +25,20 @@ def fit(data: AslData, options: DictionaryOptions, execution: Execution) -> Perf
     """Try every transit time in every voxel; the signal is nearly linear in CBF."""
     voxels = gather(data, execution.dtype)
     att = jnp.linspace(0.1, 3.5, options.att_entries, dtype=execution.dtype)
+    constants = data.protocol, np.asarray(data.n_averages, att.dtype), att
+    cbf, att = map_chunked(_match, (voxels,), chunk_for(len(voxels.m0), 4096), constants)
+    maps = (to_volume(values, data.valid) for values in (cbf, att))
+    return PerfusionMaps(*maps, status_volume(np.full(len(cbf), Status.FITTED), data))
 
+
+def _match(
+    voxels: Voxels, protocol: Protocol, weight: jax.Array, att: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     def match(voxel: Voxels) -> tuple[jax.Array, jax.Array]:
-        curves = jnp.stack([curve(att) for curve in predict_by_att(50.0, voxel, data.protocol)])
-        weight = jnp.asarray(data.n_averages, att.dtype)
+        curves = jnp.stack([curve(att) for curve in predict_by_att(50.0, voxel, protocol)])
         power = jnp.maximum(weight @ curves**2, 1e-30)
         scale = jnp.maximum((weight * voxel.delta_m) @ curves / power, 0.0)
         best = jnp.argmax(scale**2 * power)
         return 50.0 * scale[best], att[best]
 
-    size = chunk_for(len(voxels.m0), 4096)
-    cbf, att_found = map_chunked(jax.jit(jax.vmap(match)), (voxels,), size)
-    maps = (to_volume(values, data.valid) for values in (cbf, att_found))
-    return PerfusionMaps(*maps, status_volume(np.full(len(cbf), Status.FITTED), data))
+    return jax.vmap(match)(voxels)

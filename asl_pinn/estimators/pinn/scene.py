@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray, IntArray
@@ -100,7 +101,7 @@ def split(
     """
     voxels = gather(data, dtype)
     features = tissue_features(voxels, options.guide, squares=False)
-    _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
+    noise_sd = voxelwise.rough_noise(voxels, data, voxelwise.NllsOptions())
     grid = np.argwhere(data.valid)
     slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)
     parts = []
@@ -154,7 +155,7 @@ def _position(grid: IntArray, data: AslData, options: PinnOptions) -> FloatArray
     They are millimetres over `options.coordinate_mm`, so that a network's bandwidth is one
     in the brain and not in the grid: finer voxels give more data, not rougher maps.
     """
-    edges = np.linalg.norm(data.affine[:3, :3], axis=0)
+    edges = voxel_sizes(data.affine)
     millimetres = (grid * edges)[:, : options.spatial_dims]
     centre = (millimetres.min(axis=0) + millimetres.max(axis=0)) / 2.0
     return (millimetres - centre) / options.coordinate_mm

@@ -95,7 +95,7 @@ def make_scene(data: AslData, options: SpatialOptions, dtype: np.dtype) -> tuple
         First estimate, from the best voxel-wise fits on a grid [unit of delta_m].
     """
     voxels = gather(data, dtype)
-    _, noise_sd = voxelwise.start(voxels, data, voxelwise.NllsOptions())
+    noise_sd = voxelwise.rough_noise(voxels, data, voxelwise.NllsOptions())
     cbf, att = voxelwise.mean_curve(voxels, data)
     features = tissue_features(voxels, options.guide, squares=True)
     scene = Scene(

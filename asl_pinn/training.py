@@ -35,9 +35,10 @@ class Problem(NamedTuple):
     settings : hashable
         Static configuration that both take.
     monitor : str or None
-        Metric whose lowest running mean picks the parameters to keep; None keeps the last.
+        Metric whose lowest running mean tells when to keep the running mean of the parameters;
+        None keeps the last parameters.
     memory : int
-        Steps over which that running mean forgets.
+        Steps over which the running means forget.
     patience : float
         A training is over once it is this many times as long as it was when the running
         mean was lowest.
@@ -60,8 +61,10 @@ class State(NamedTuple):
         Current parameters.
     optimiser : pytree
         State of the optimiser.
+    average : pytree
+        Running mean of the parameters, or None where nothing is monitored.
     kept : pytree
-        Parameters to use: those with the lowest running mean of the monitored metric so
+        Parameters to use: their running mean when that of the monitored metric was lowest so
         far, or None where nothing is monitored.
     lowest, mean : Array, shape (R,)
         That lowest running mean, and the running mean now.
@@ -73,6 +76,7 @@ class State(NamedTuple):
 
     params: Any
     optimiser: Any
+    average: Any
     kept: Any
     lowest: Array
     mean: Array
@@ -102,10 +106,15 @@ def start(problem: Problem, params: Any) -> State:
     n_replicas = len(jax.tree.leaves(params)[0])
     dtype = jax.tree.leaves(params)[0].dtype
     infinite = jnp.full(n_replicas, jnp.inf, dtype)
+
+    def copied() -> Any:
+        return jax.tree.map(jnp.array, params)
+
     return State(
-        params=jax.tree.map(jnp.array, params),
+        params=copied(),
         optimiser=jax.vmap(problem.optimiser(problem.settings).init)(params),
-        kept=None if problem.monitor is None else jax.tree.map(jnp.array, params),
+        average=None if problem.monitor is None else copied(),
+        kept=None if problem.monitor is None else copied(),
         lowest=infinite,
         mean=infinite.copy(),
         lowest_step=jnp.zeros(n_replicas, jnp.int32),
@@ -231,18 +240,22 @@ def _step(
     (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
     optimiser = problem.optimiser(problem.settings)
     updates, optimiser_state = optimiser.update(gradient, state.optimiser, state.params)
-    kept, lowest, mean, lowest_step = state.kept, state.lowest, state.mean, state.lowest_step
+    params = optax.apply_updates(state.params, updates)
+    average, kept = state.average, state.kept
+    lowest, mean, lowest_step = state.lowest, state.mean, state.lowest_step
     if problem.monitor is not None:
         watched = metrics[problem.monitor]
         share = 1.0 / problem.memory
         mean = jnp.where(jnp.isinf(mean), watched, mean + share * (watched - mean))
+        average = optax.incremental_update(params, average, share)
         better = (mean < lowest) & ~_is_over(problem, state)
         lowest_step = jnp.where(better, state.step, lowest_step)
         lowest = jnp.where(better, mean, lowest)
-        kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), state.params, kept)
+        kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), average, kept)
     advanced = State(
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         optimiser=optimiser_state,
+        average=average,
         kept=kept,
         lowest=lowest,
         mean=mean,

@@ -154,6 +154,38 @@ def test_training_reduces_the_loss():
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.parametrize("batch_size", [0, 50, 10_000])
+def test_each_voxel_is_seen_in_turn_with_all_delays(batch_size):
+    options = resolve(PinnOptions(batch_size=batch_size))
+    [part], _ = split(noisy(), options, 0, np.dtype(np.float32))
+    n_voxels, padding = len(part.place), 30
+    scene = jax.tree.map(lambda leaf: leaf[0], stack([part.scene], n_voxels + padding))
+    n_rows = batch_size if 0 < batch_size < n_voxels else n_voxels + padding
+    seen = np.zeros(n_voxels)
+    for step in range(-(-n_voxels // n_rows)):
+        arguments = jax.random.key(0), jnp.asarray(0), jnp.asarray(step), scene
+        batch = losses._draw(options, *arguments)
+        assert batch.delta_m.shape == (n_rows, 7)
+        np.testing.assert_array_equal(batch.delta_m, batch.voxels.delta_m)
+        real = (batch.seen + batch.unseen > 0.0).all(axis=1)
+        where = [np.flatnonzero((part.scene.position == row).all(axis=1)) for row in batch.position]
+        np.add.at(seen, np.concatenate(where)[real], 1)
+    assert seen.min() == 1.0
+    assert seen.sum() == (n_voxels if n_rows > n_voxels else n_rows * -(-n_voxels // n_rows))
+
+
+def test_slices_with_few_voxels_repeat_them_beside_a_large_one():
+    options = resolve(PinnOptions(batch_size=50))
+    [part], _ = split(noisy(), options, 0, np.dtype(np.float32))
+    few = jax.tree.map(lambda leaf: leaf[:20] if np.ndim(leaf) else leaf, part.scene)
+    few = dataclasses.replace(few, n_voxels=np.asarray(20, np.int32))
+    scene = jax.tree.map(lambda leaf: leaf[1], stack([part.scene, few], len(part.place)))
+    arguments = jax.random.key(0), jnp.asarray(0), jnp.asarray(3), scene
+    batch = losses._draw(options, *arguments)
+    assert (batch.seen + batch.unseen > 0.0).all()
+    assert len(np.unique(batch.position, axis=0)) == 20
+
+
 @pytest.mark.parametrize("collocation", ["data", "random"])
 @pytest.mark.parametrize("bolus", ["spline5", "monotone", "per_bolus"])
 def test_buxtons_curve_solves_the_physics(monkeypatch, bolus, collocation):
@@ -162,12 +194,18 @@ def test_buxtons_curve_solves_the_physics(monkeypatch, bolus, collocation):
     data = noise_free(truth, PROTOCOL)
     with jax.enable_x64(True):
         options = resolve(
-            PinnOptions(preset="paper", batch_size=0, slope_window=0.0, collocation=collocation)
+            PinnOptions(
+                preset="paper",
+                batch_size=0,
+                batch_delays="all",
+                slope_window=0.0,
+                collocation=collocation,
+            )
         )
         setting = make_setting(data, bolus)
         [part], _ = split(data, options, 0, np.dtype(np.float64))
         scene = jax.tree.map(lambda leaf: leaf[0], stack([part.scene], len(part.place)))
-        true = [jnp.asarray(volume[truth.mask]) for volume in (truth.cbf, truth.att)]
+        true = [jnp.asarray(volume[truth.mask][part.place]) for volume in (truth.cbf, truth.att)]
 
         def curve(options, params, t, label_duration, position, setting):
             if setting.spline is not None:
@@ -293,7 +331,7 @@ def test_flags_leave_to_the_preset_what_the_user_did_not_set():
     values(["program", "--preset=paper", "--steps=7", "--noseparate_networks"])
     options = options_from_flags(PinnOptions, values)
     assert options == PinnOptions(preset="paper", steps=7, separate_networks=False)
-    assert "800 with --preset=fast, 30000 with --preset=paper" in values["steps"].help
+    assert "1200 with --preset=fast, 30000 with --preset=paper" in values["steps"].help
 
 
 def test_epochs_set_the_number_of_steps():

@@ -106,6 +106,19 @@ def test_monitored_parameters_are_those_of_the_lowest_value():
     np.testing.assert_array_equal(watched.params["x"], unwatched.params["x"])
 
 
+def test_kept_parameters_are_a_running_mean():
+    def falling(settings, params, key, step, target, shared):
+        loss, _ = noisy_squares(settings, params, key, step, target, shared)
+        return loss, {"held_out": 100.0 - step}
+
+    memory, steps = 4, 9
+    mean = zeros()["x"]
+    for count in range(1, steps + 1):
+        mean += (run(steps=count).params["x"] - mean) / memory
+    state = run(WATCHED._replace(loss=falling, memory=memory), steps=steps)
+    np.testing.assert_allclose(state.best["x"], mean, rtol=1e-6)
+
+
 @pytest.mark.parametrize("report_every", [1, 10])
 def test_patience_ends_a_training_early(report_every):
     patient = WATCHED._replace(patience=4.0, memory=5)

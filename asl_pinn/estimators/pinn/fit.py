@@ -29,7 +29,7 @@ from asl_pinn.options import resolve
 from asl_pinn.training import Problem, start, train
 
 # Members share their data: calibrated on slices 28, 36 and 42 of `mni`, seed 101, both tSNR.
-_SD_PER_SPREAD = 4.2
+_SD_PER_SPREAD = 4.5
 
 
 def fit(data: AslData, options: PinnOptions, execution: Execution) -> PerfusionMaps:
@@ -147,7 +147,8 @@ def _n_steps(options: PinnOptions, scene: Scene) -> int:
         return options.steps
     if options.batch_size == 0:
         return options.epochs
-    n_data = int(scene.n_voxels.max()) * scene.weight.shape[-1]
+    n_delays = scene.weight.shape[-1] if options.batch_delays == "one" else 1
+    n_data = int(scene.n_voxels.max()) * n_delays
     return options.epochs * -(-n_data // options.batch_size)
 
 

@@ -96,7 +96,7 @@ def _member_loss(
     scene: Scene,
     setting: Setting,
 ) -> tuple[Array, Metrics]:
-    batch = _draw(options, key, number, scene)
+    batch = _draw(options, key, number, step, scene)
     total, metrics = jnp.zeros((), scene.position.dtype), {}
     cbf, att = perfusion(options, params, batch.position, batch.features, scene)
     if options.data_weight > 0.0 or options.held_out > 0.0:
@@ -121,16 +121,19 @@ def _member_loss(
     return total, metrics
 
 
-def _draw(options: PinnOptions, key: Array, number: Array, scene: Scene) -> Batch:
+def _draw(options: PinnOptions, key: Array, number: Array, step: Array, scene: Scene) -> Batch:
     n_padded, n_delays = scene.weight.shape
     dtype = scene.weight.dtype
-    if options.batch_size == 0:
+    n_rows = min(options.batch_size, n_padded) or n_padded
+    if options.batch_delays == "all":
         row = jnp.arange(n_padded)
-        delay = jnp.broadcast_to(jnp.arange(n_delays), (n_padded, n_delays))
+        if n_rows < n_padded:  # in turn; the scene is shuffled
+            row = (step * n_rows + row[:n_rows]) % scene.n_voxels
+        delay = jnp.broadcast_to(jnp.arange(n_delays), (n_rows, n_delays))
         share = jax.random.uniform(key, delay.shape, dtype)
     else:
         # One draw for all three, since each draw costs much to compile.
-        row_share, delay_share, share = jax.random.uniform(key, (3, options.batch_size, 1), dtype)
+        row_share, delay_share, share = jax.random.uniform(key, (3, n_rows, 1), dtype)
         row = jnp.floor(row_share[:, 0] * scene.n_voxels).astype(jnp.int32)
         delay = jnp.floor(delay_share * n_delays).astype(jnp.int32)
     here = row[:, None], delay

@@ -15,7 +15,7 @@ class PinnOptions:
         "fast",
         "Defaults of the network: 'paper' as published, 'fast' better maps for far less work.",
     )
-    steps: int = by_preset("Steps of the optimiser in all.", fast=800, paper=30000)
+    steps: int = by_preset("Steps of the optimiser in all.", fast=1200, paper=30000)
     epochs: int = option(0, "Passes over the data; sets the number of steps where it is positive.")
     signal_steps: int = by_preset(
         "First steps, in which the signal network fits the data without physics.",
@@ -25,10 +25,11 @@ class PinnOptions:
     physics_ramp: int = option(
         0, "Steps after --signal_steps over which the physics gains its full weight."
     )
-    batch_size: int = by_preset(
-        "Voxels drawn at each step, with one delay each; 0 for all voxels and delays.",
-        fast=0,
-        paper=150,
+    batch_size: int = by_preset("Voxels at each step; 0 for all.", fast=512, paper=150)
+    batch_delays: Literal["all", "one"] = by_preset(
+        "Take voxels in turn with all of their delays, or draw voxels with one delay each.",
+        fast="all",
+        paper="one",
     )
     learning_rate: float = by_preset("Adam's learning rate.", fast=1e-3, paper=1e-4)
     members: int = by_preset(

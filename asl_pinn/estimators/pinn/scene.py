@@ -20,7 +20,7 @@ from asl_pinn.voxels import Voxels, gather
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """What one training sees: a slice, or the whole volume.
+    """What one training sees: a slice, or the whole volume, its voxels in random order.
 
     Stacked for several trainings, every leaf has a leading axis, and the voxels are padded
     to one length with copies of weight 0.
@@ -88,7 +88,7 @@ def split(
     options : PinnOptions
         Resolved.
     seed : int
-        Of the held-out shares.
+        Of the held-out shares and of the order of the voxels.
     dtype : numpy dtype
         Floating-point type.
 
@@ -106,9 +106,9 @@ def split(
     slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)
     parts = []
     for number in np.unique(slice_of):
-        index = np.flatnonzero(slice_of == number)
-        chosen = jax.tree.map(lambda values, index=index: values[index], voxels)
         rng = np.random.default_rng((seed, int(number)))
+        index = rng.permutation(np.flatnonzero(slice_of == number))
+        chosen = jax.tree.map(lambda values, index=index: values[index], voxels)
         position = _position(grid[index], data, options)
         scene = _scene(position, features[index], chosen, data, options, rng, noise_sd)
         parts.append(Part(int(number), index, scene))

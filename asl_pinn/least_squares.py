@@ -45,6 +45,8 @@ class Solution(NamedTuple):
         Parameters.
     cost : Array, shape S
         Half the sum of the soft-L1 losses, as SciPy's `least_squares` defines it.
+    squares : Array, shape S
+        Sum of the squared residuals.
     hessian : Array, shape (P, P, *S)
         Gauss-Newton approximation at `x`, the curvature of the loss included.
     n_steps : Array, shape S
@@ -59,6 +61,7 @@ class Solution(NamedTuple):
 
     x: Array
     cost: Array
+    squares: Array
     hessian: Array
     n_steps: Array
     converged: Array
@@ -72,9 +75,13 @@ P."""
 
 
 class Model(NamedTuple):
-    """Quadratic model of the cost about a point: value, gradient and rows of the Hessian."""
+    """Quadratic model of the cost about a point: value, gradient and rows of the Hessian.
+
+    Beside it, the sum of the squared residuals.
+    """
 
     cost: Array
+    squares: Array
     gradient: Vector
     hessian: tuple[Vector, ...]
 
@@ -198,6 +205,7 @@ def solve(
 
     def advance(state: _State) -> _State:
         x, model, trust = state.x, state.model, state.trust
+        fresh = jnp.isinf(model.cost)
         local = _restrict(model, x, low, high)
         room = tuple(map(jnp.subtract, low, x)), tuple(map(jnp.subtract, high, x))
         aim = map(jnp.add, x, rule.propose(local, *room, trust))
@@ -210,8 +218,9 @@ def solve(
         accepted = (actual > 0.0) & working
         length = _largest(step)
         regulated = rule.regulate(trust, actual / jnp.maximum(predicted, tiny), length)
+        regulated = jnp.where(fresh, trust, regulated)
         negligible = settings.ftol * model.cost
-        flat = (jnp.abs(actual) <= negligible) & (predicted <= negligible)
+        flat = (jnp.abs(actual) <= negligible) & (predicted <= negligible) & ~fresh
         # A tiny step that is accepted may have crossed a kink, beyond which it goes on.
         stuck = (length <= settings.xtol) & ~accepted & ~flat
         x, model = jax.tree.map(
@@ -226,15 +235,24 @@ def solve(
             jnp.where(working, stuck, state.stuck),
         )
 
-    x = tuple(start)
-    first = _linearise(residual, x, settings.loss_scale)
-    no = jnp.zeros(shape, bool)
-    state = _State(x, first, trust, jnp.zeros(shape, jnp.int32), no, no)
+    # The start is met as a step of no length from an infinite cost: one copy of the residuals
+    # compiles faster than two.
+    zero, no = jnp.zeros(shape, start.dtype), jnp.zeros(shape, bool)
+    zeros = (zero,) * len(start)
+    nothing = Model(jnp.full_like(zero, jnp.inf), zero, zeros, (zeros,) * len(start))
+    state = _State(tuple(start), nothing, trust, jnp.full(shape, -1, jnp.int32), no, no)
     end = jax.lax.while_loop(lambda state: active(state).any(), advance, state)
     hessian = jnp.stack([jnp.stack(row) for row in end.model.hessian])
     converged = end.flat | end.stuck
     return Solution(
-        jnp.stack(end.x), end.model.cost, hessian, end.n_steps, converged, end.stuck, end.trust
+        jnp.stack(end.x),
+        end.model.cost,
+        end.model.squares,
+        hessian,
+        end.n_steps,
+        converged,
+        end.stuck,
+        end.trust,
     )
 
 
@@ -274,6 +292,7 @@ def _linearise(residual: Residual, x: Vector, scale: ArrayLike) -> Model:
     curved = [column * (slope / softened) for column in columns]
     return Model(
         soft_l1_cost(value, scale),
+        jnp.sum(value**2, axis=0),
         tuple(jnp.sum(column * (value * slope), axis=0) for column in columns),
         tuple(tuple(jnp.sum(one * other, axis=0) for other in columns) for one in curved),
     )
@@ -296,6 +315,7 @@ def _restrict(model: Model, x: Vector, lower: Vector, upper: Vector) -> Model:
     indices = range(len(x))
     return Model(
         model.cost,
+        model.squares,
         tuple(jnp.where(held[i], 0.0, model.gradient[i]) for i in indices),
         tuple(tuple(entry(i, k) for k in indices) for i in indices),
     )

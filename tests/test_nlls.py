@@ -8,6 +8,7 @@ from asl_pinn import chunked
 from asl_pinn.data import Status
 from asl_pinn.errors import InputError
 from asl_pinn.estimators import nlls, nlls_scipy, voxelwise
+from asl_pinn.estimators.survey import rough_noise, survey
 from asl_pinn.estimators.voxelwise import NllsOptions
 from asl_pinn.execution import Execution
 from asl_pinn.least_squares import soft_l1_cost
@@ -25,7 +26,8 @@ def test_solutions_are_scipys_from_the_same_start(phantom, protocol, solver, tsn
     data = simulate(phantom, protocol, tsnr=tsnr, seed=7)
     options = NllsOptions(solver=solver, **TIGHT)
     voxels = gather(data, np.float64)
-    starts, sd = voxelwise.start(voxels, data, options)
+    sd = rough_noise(voxels, data, options)
+    starts = survey(voxels, sd, data, options).x
     found = nlls.solve_voxels(voxels, starts, sd, data, options)
 
     def cost(x, voxel):
@@ -173,7 +175,8 @@ def test_work_grows_in_proportion_to_the_voxels(phantom, protocol, monkeypatch):
     data = simulate(phantom, protocol, tsnr=1.5, seed=0)
     options = NllsOptions(chunk_size=16)
     voxels = gather(data, np.float32)
-    starts, sd = voxelwise.start(voxels, data, options)
+    sd = rough_noise(voxels, data, options)
+    starts = survey(voxels, sd, data, options).x
     inner, n_steps = nlls.map_chunked, []
 
     def counted(function, arrays, size, constants):

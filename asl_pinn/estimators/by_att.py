@@ -5,97 +5,86 @@ array of its own over the voxels: sums over them then compile to one loop over t
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
+from asl_pinn.least_squares import soft_l1
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, predict_by_att
 
 TYPICAL_CBF = 40.0
 """CBF at which the curve is taken as linear in CBF [mL/100g/min]."""
 
-Rows = tuple[Array, ...]
-"""An array over the voxels for each delay."""
 
-
-class Match(NamedTuple):
-    """Best CBF at a transit time, without bounds.
+class Profile(NamedTuple):
+    """How well each of G transit times fits V voxels; all of shape (G, V).
 
     Attributes
     ----------
-    unit : tuple of D arrays, shape (V,)
-        Signals of `TYPICAL_CBF`, in noise SDs.
-    share : Array, shape (V,)
-        CBF over `TYPICAL_CBF`.
-    information : Array, shape (V,)
-        Inverse variance of `share`.
+    cost : Array
+        With the best CBF, without bounds.
+    share : Array
+        That CBF over `TYPICAL_CBF`.
+    information : Array
+        Inverse variance of `share`, from the noise.
     """
 
-    unit: Rows
+    cost: Array
     share: Array
     information: Array
 
 
-def matcher(
-    voxels: Voxels, noise_sd: ArrayLike, protocol: Protocol, n_averages: Array, least: ArrayLike
-) -> tuple[Rows, Callable[[Array], Match]]:
-    """Measured signals, and the best CBF by transit time.
+def profile(
+    voxels: Voxels,
+    att: Array,
+    noise_sd: ArrayLike,
+    protocol: Protocol,
+    n_averages: Array,
+    loss_scale: ArrayLike,
+) -> Profile:
+    """Best CBF at each of some transit times, by weighted least squares, and its soft-L1 cost.
 
     Parameters
     ----------
     voxels : Voxels
         V voxels.
+    att : Array, shape (G,)
+        Arterial transit times [s].
     noise_sd : array_like, shape ()
         Standard deviation of one difference image [unit of delta_m].
     protocol : Protocol
         Timing and constants.
     n_averages : Array, shape (D,)
         Images behind each delay.
-    least : array_like, shape ()
-        Least information, where no label has arrived.
+    loss_scale : array_like, shape ()
+        Misfit, in noise SDs, where the loss turns linear.
 
     Returns
     -------
-    measured : tuple of D arrays, shape (V,)
-        In noise SDs.
-    match : callable
-        Arterial transit time (), in seconds, to `Match`.
+    Profile
     """
     roots = jnp.sqrt(n_averages) / noise_sd
     measured = tuple(map(jnp.multiply, roots, voxels.delta_m.T))
     curves = predict_by_att(TYPICAL_CBF, voxels, protocol, roots)
+    signal = jnp.mean(n_averages * jnp.mean(voxels.delta_m**2, axis=0)) / noise_sd**2
+    real = jnp.finfo(signal.dtype)
+    least = real.eps * signal + real.tiny  # where no label has arrived
 
-    def match(att: Array) -> Match:
+    def at(att: Array) -> Profile:
         unit = tuple(curve(att) for curve in curves)
-        information = total(row**2 for row in unit) + least
-        return Match(unit, total(map(jnp.multiply, unit, measured)) / information, information)
+        information = _total(row**2 for row in unit) + least
+        share = _total(map(jnp.multiply, unit, measured)) / information
+        gaps = (share * row - value for row, value in zip(unit, measured, strict=True))
+        return Profile(_total(soft_l1(gap, loss_scale) for gap in gaps), share, information)
 
-    return measured, match
+    return jax.lax.map(at, att)
 
 
-def total(rows: Iterable[Array]) -> Array:
+def _total(rows: Iterable[Array]) -> Array:
     """Sum of arrays of one shape, element by element."""
     return functools.reduce(jnp.add, rows)
-
-
-def misfits(unit: Rows, share: Array, measured: Rows) -> Rows:
-    """Predicted - measured signals in noise SDs, where CBF is a share of `TYPICAL_CBF`.
-
-    Parameters
-    ----------
-    unit : tuple of D arrays, shape (V,)
-        Signals of `TYPICAL_CBF`.
-    share : Array, shape (V,)
-        CBF over `TYPICAL_CBF`.
-    measured : tuple of D arrays, shape (V,)
-        Measured signals.
-
-    Returns
-    -------
-    tuple of D arrays, shape (V,)
-    """
-    return tuple(share * row - value for row, value in zip(unit, measured, strict=True))

@@ -5,8 +5,6 @@ several minima in ATT. So each voxel is also asked how well other transit times 
 the law of CBF and ATT over all voxels as the prior.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +13,10 @@ from jax import Array
 from asl_pinn.arrays import FloatArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData
-from asl_pinn.estimators.by_att import TYPICAL_CBF, matcher, misfits, total
-from asl_pinn.estimators.voxelwise import CBF_UNIT, NllsOptions, att_grid, noise_sample
-from asl_pinn.least_squares import soft_l1, solve_small
+from asl_pinn.estimators.by_att import profile
+from asl_pinn.estimators.survey import Population, Survey, att_grid, guessed, law
+from asl_pinn.estimators.voxelwise import CBF_UNIT, NllsOptions, noise_sample
+from asl_pinn.least_squares import solve_small
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels
 
@@ -33,55 +32,52 @@ _RESOLVED = 2.0  # steps of the grid; narrower laws are the curvature's to tell
 _Ends = tuple[Array, Array, Array, Array]
 
 
-class Population(NamedTuple):
-    """Normal laws of CBF and ATT over the voxels, each of shape () [mL/100g/min, s]."""
-
-    cbf_mean: Array
-    cbf_sd: Array
-    att_mean: Array
-    att_sd: Array
-
-
-class Profile(NamedTuple):
-    """How well each of G transit times fits V voxels; all of shape (G, V).
-
-    Attributes
-    ----------
-    cost : Array
-        With the best CBF.
-    cbf : Array
-        That CBF, without bounds [mL/100g/min].
-    variance : Array
-        Of that CBF, from the noise [(mL/100g/min)²].
-    """
-
-    cost: Array
-    cbf: Array
-    variance: Array
-
-
-def standard_deviations(
-    voxels: Voxels,
-    x: FloatArray,
-    hessian: FloatArray,
-    noise_sd: float,
-    data: AslData,
-    options: NllsOptions,
-) -> FloatArray:
-    """Standard deviations of the solutions of all voxels.
+def population_of(
+    voxels: Voxels, noise_sd: float, data: AslData, options: NllsOptions
+) -> Population | None:
+    """Normal laws of CBF and ATT over the voxels, from a sample of them, where they are needed.
 
     Parameters
     ----------
     voxels : Voxels
         V voxels.
-    x : ndarray, shape (V, 2)
-        Their CBF / 50 and ATT [s].
-    hessian : ndarray, shape (V, 2, 2)
-        Gauss-Newton Hessian there.
     noise_sd : float
         Standard deviation of one difference image [unit of delta_m].
     data : AslData
         Protocol and averages.
+    options : NllsOptions
+        Grid, loss and `sd`.
+
+    Returns
+    -------
+    Population or None
+        None where the curvature alone is to tell the standard deviations.
+
+    References
+    ----------
+    Morris, J Am Stat Assoc 78:47-55 (1983), for priors that many like problems tell.
+    """
+    if options.sd == "curvature":
+        return None
+    dtype = voxels.m0.dtype
+    averages = np.asarray(data.n_averages, dtype)
+    constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
+    return _population(noise_sample(voxels), *constants)
+
+
+def standard_deviations(
+    surveyed: Survey[FloatArray], x: FloatArray, hessian: FloatArray, options: NllsOptions
+) -> FloatArray:
+    """Standard deviations of the solutions of all voxels.
+
+    Parameters
+    ----------
+    surveyed : Survey
+        With the population of these voxels.
+    x : ndarray, shape (V, 2)
+        Their CBF / 50 and ATT [s].
+    hessian : ndarray, shape (V, 2, 2)
+        Gauss-Newton Hessian there.
     options : NllsOptions
         `sd` tells the way: by the curvature of the cost alone; or, where the law of ATT is
         wide, by the population: for CBF the root mean square distance of that law from
@@ -91,21 +87,11 @@ def standard_deviations(
     -------
     ndarray, shape (V, 2)
         Of CBF [mL/100g/min] and ATT [s].
-
-    References
-    ----------
-    Morris, J Am Stat Assoc 78:47-55 (1983), for priors that many like problems tell.
     """
-    curvature = np.asarray(_from_curvature(hessian))
     if options.sd == "curvature":
-        return curvature
-    dtype = voxels.m0.dtype
-    constants = jax.device_put(
-        (np.asarray(noise_sd, dtype), data.protocol, np.asarray(data.n_averages, dtype), options)
-    )
-    population = _population(noise_sample(voxels), *constants)
+        return np.asarray(_from_curvature(hessian))
     size = chunk_for(len(x), options.chunk_size)
-    return map_chunked(_from_population, (voxels, x, curvature), size, (population, *constants))
+    return map_chunked(_from_law, (surveyed, x, hessian), size, (jax.device_put(options),))
 
 
 @jax.jit
@@ -119,37 +105,6 @@ def _from_curvature(hessian: Array) -> Array:
     return sd * jnp.asarray([CBF_UNIT, 1.0], sd.dtype)
 
 
-def _profile(
-    voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
-) -> Profile:
-    signal = jnp.mean(n_averages * jnp.mean(voxels.delta_m**2, axis=0)) / noise_sd**2
-    real = jnp.finfo(signal.dtype)
-    measured, match = matcher(voxels, noise_sd, protocol, n_averages, real.eps * signal + real.tiny)
-
-    def at(att: Array) -> Profile:
-        unit, share, information = match(att)
-        gaps = misfits(unit, share, measured)
-        cost = total(soft_l1(gap, options.loss_scale) for gap in gaps)
-        return Profile(cost, TYPICAL_CBF * share, TYPICAL_CBF**2 / information)
-
-    return jax.lax.map(at, att_grid(options, signal.dtype))
-
-
-def _law(profile: Profile, population: Population, att: Array) -> tuple[Array, Array, Array]:
-    """Shares of the transit times, mean and variance of CBF at each, all of shape (G, V)."""
-    prior = population.cbf_sd**2
-    total = profile.variance + prior
-    log_share = (
-        -profile.cost
-        - 0.5 * (profile.cbf - population.cbf_mean) ** 2 / total
-        + 0.5 * jnp.log(profile.variance / total)
-        - 0.5 * ((att[:, None] - population.att_mean) / population.att_sd) ** 2
-    )
-    pull = profile.variance / total
-    mean = profile.cbf + pull * (population.cbf_mean - profile.cbf)
-    return jax.nn.softmax(log_share, axis=0), mean, pull * prior
-
-
 @jax.jit
 def _population(
     voxels: Voxels, noise_sd: Array, protocol: Protocol, n_averages: Array, options: NllsOptions
@@ -159,11 +114,11 @@ def _population(
     Each round leaps ahead along two plain ones (Varadhan and Roland, Scand J Stat 35:335-353,
     2008).
     """
-    profile = _profile(voxels, noise_sd, protocol, n_averages, options)
-    att = att_grid(options, profile.cost.dtype)
+    att = att_grid(options, voxels.m0.dtype)
+    tried = profile(voxels, att, noise_sd, protocol, n_averages, options.loss_scale)
 
     def renew(state: Array, _: None) -> tuple[Array, Array]:
-        share, mean, variance = _law(profile, _population_at(state), att)
+        share, mean, variance = law(tried, _population_at(state), att)
         cbf_mean = jnp.mean(jnp.sum(share * mean, axis=0))
         cbf_square = jnp.mean(jnp.sum(share * (variance + (mean - cbf_mean) ** 2), axis=0))
         weight = jnp.mean(share, axis=1)
@@ -187,8 +142,9 @@ def _population(
     def unsettled(ends: tuple[Array, Array, Array]) -> Array:
         return (ends[1] > _SETTLED) & (ends[2] < _ROUNDS)
 
-    guess = TYPICAL_CBF / CBF_UNIT, options.att_guess, np.log(TYPICAL_CBF / CBF_UNIT)
-    start = jnp.stack([*guess, jnp.log(options.att_guess_sd)]).astype(att.dtype)
+    guess = guessed(options, att.dtype)
+    logs = jnp.log(guess.cbf_sd / CBF_UNIT), jnp.log(guess.att_sd)
+    start = jnp.stack([guess.cbf_mean / CBF_UNIT, guess.att_mean, *logs])
     settled, _, _ = jax.lax.while_loop(
         unsettled, leap, (start, jnp.asarray(jnp.inf, start.dtype), jnp.asarray(0))
     )
@@ -203,25 +159,16 @@ def _population_at(state: Array) -> Population:
     )
 
 
-def _from_population(
-    voxels: Voxels,
-    x: Array,
-    curvature: Array,
-    population: Population,
-    noise_sd: Array,
-    protocol: Protocol,
-    n_averages: Array,
-    options: NllsOptions,
-) -> Array:
+def _from_law(surveyed: Survey[Array], x: Array, hessian: Array, options: NllsOptions) -> Array:
     """Standard deviations of CBF and ATT of a chunk, shape (V, 2)."""
-    profile = _profile(voxels, noise_sd, protocol, n_averages, options)
-    grid = att_grid(options, profile.cost.dtype)
-    share, mean, variance = _law(profile, population, grid)
+    grid = att_grid(options, x.dtype)
+    step = grid[1] - grid[0]
     cbf, att = CBF_UNIT * x[:, 0], x[:, 1]
-    cbf_sd = jnp.sqrt(jnp.sum(share * (variance + (mean - cbf) ** 2), axis=0))
-    half_width = _half_width(share, jnp.abs(grid[:, None] - att), grid[1] - grid[0])
-    att_sd = half_width / _NORMAL_HALF_WIDTH
-    narrowest = _RESOLVED * (grid[1] - grid[0])
+    cbf_sd = jnp.sqrt(surveyed.cbf_variance + (surveyed.cbf_mean - cbf) ** 2)
+    distance = jnp.abs(grid[:, None] - att)
+    att_sd = _half_width(surveyed.share.T, distance, step) / _NORMAL_HALF_WIDTH
+    narrowest = _RESOLVED * step
+    curvature = _from_curvature(hessian)
     resolved = att_sd > narrowest
     return jnp.stack(
         [

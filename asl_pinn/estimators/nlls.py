@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps
-from asl_pinn.estimators.intervals import standard_deviations
+from asl_pinn.estimators.intervals import population_of, standard_deviations
+from asl_pinn.estimators.survey import rough_noise, survey
 from asl_pinn.estimators.voxelwise import (
-    CBF_UNIT,
     NllsOptions,
     assemble,
     bounds,
     check,
     noise_from_squares,
     noise_sample,
+    penalty,
     residuals,
-    start,
 )
 from asl_pinn.execution import Execution
 from asl_pinn.least_squares import SOLVERS, Settings, solve
 from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, delays_first, gather, predict
+from asl_pinn.voxels import Voxels, delays_first, gather
 
 _ROUNDS = (3, 7, 10)
 _POLISH = 4
@@ -96,16 +96,16 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     """
     check(data, options)
     voxels = gather(data, execution.dtype)
-    starts, noise_sd = start_and_noise(voxels, data, options)
-    solved = solve_voxels(voxels, starts, noise_sd, data, options)
-    sd = standard_deviations(voxels, solved.x, solved.hessian, noise_sd, data, options)
+    noise_sd = noise(voxels, data, options)
+    population = population_of(voxels, noise_sd, data, options)
+    surveyed = survey(voxels, noise_sd, data, options, population)
+    solved = solve_voxels(voxels, surveyed.x, noise_sd, data, options)
+    sd = standard_deviations(surveyed, solved.x, solved.hessian, options)
     return assemble(data, options, noise_sd, solved.x, sd, solved.converged)
 
 
-def start_and_noise(
-    voxels: Voxels, data: AslData, options: NllsOptions
-) -> tuple[FloatArray, float]:
-    """Starting points, and the noise that fits of a sample of the voxels leave.
+def noise(voxels: Voxels, data: AslData, options: NllsOptions) -> float:
+    """Noise that fits of a sample of the voxels leave.
 
     Parameters
     ----------
@@ -118,14 +118,13 @@ def start_and_noise(
 
     Returns
     -------
-    starts : ndarray, shape (V, 2)
-        CBF / 50 and ATT [s].
-    noise_sd : float
+    float
         Standard deviation of one difference image [unit of delta_m].
     """
-    starts, rough = start(voxels, data, options)
-    sample = solve_voxels(noise_sample(voxels), noise_sample(starts), rough, data, options)
-    return starts, noise_from_squares(sample.squares, data.protocol.n_delays, voxels)
+    sample, rough = noise_sample(voxels), rough_noise(voxels, data, options)
+    starts = survey(sample, rough, data, options).x
+    solved = solve_voxels(sample, starts, rough, data, options)
+    return noise_from_squares(solved.squares, data.protocol.n_delays, voxels)
 
 
 def solve_voxels(
@@ -208,7 +207,6 @@ def _solve_chunk(
 
     lower, upper = (jnp.where(held, starts.T, bound[:, None]) for bound in box)
     found = solve(residual, starts.T, lower, upper, settings, options.solver, trust)
-    misfit = predict(CBF_UNIT * found.x[0], found.x[1], voxels, protocol) - voxels.delta_m
-    squares = jnp.sum(n_averages[:, None] * misfit**2, axis=0)
+    squares = noise_sd**2 * (found.squares - penalty(found.x[1], options) ** 2)
     hessian = jnp.moveaxis(found.hessian, -1, 0)
     return Fit(found.x.T, hessian, squares, found.converged, found.stuck, found.trust)

@@ -8,7 +8,8 @@ from tqdm import tqdm
 
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, PerfusionMaps
-from asl_pinn.estimators.intervals import standard_deviations
+from asl_pinn.estimators.intervals import population_of, standard_deviations
+from asl_pinn.estimators.survey import rough_noise, survey
 from asl_pinn.estimators.voxelwise import (
     CBF_UNIT,
     NllsOptions,
@@ -16,7 +17,6 @@ from asl_pinn.estimators.voxelwise import (
     bounds,
     check,
     noise_from_squares,
-    start,
 )
 from asl_pinn.execution import Execution
 from asl_pinn.protocol import Protocol
@@ -54,7 +54,8 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     """
     check(data, options)
     voxels = gather(data, execution.dtype)
-    starts, noise_sd = start(voxels, data, options)
+    noise_sd = rough_noise(voxels, data, options)
+    starts = survey(voxels, noise_sd, data, options).x
     first = _solve_all(voxels, starts, noise_sd, data, options, execution)
     noise_sd = noise_from_squares(
         np.array([_squares(result, noise_sd) for result in first]),
@@ -65,7 +66,9 @@ def fit(data: AslData, options: NllsOptions, execution: Execution) -> PerfusionM
     solved = _solve_all(voxels, found, noise_sd, data, options, execution)
     x = np.stack([result.x for result in solved]).astype(execution.dtype)
     hessian = np.stack([result.jac.T @ result.jac for result in solved]).astype(execution.dtype)
-    sd = standard_deviations(voxels, x, hessian, noise_sd, data, options)
+    population = population_of(voxels, noise_sd, data, options)
+    surveyed = survey(voxels, noise_sd, data, options, population)
+    sd = standard_deviations(surveyed, x, hessian, options)
     converged = np.array([result.success for result in solved])
     return assemble(data, options, noise_sd, x, sd, converged)
 

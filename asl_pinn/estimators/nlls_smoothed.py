@@ -156,7 +156,7 @@ def _with_blur(
         return maps
     valid = data.valid
     voxels = gather(data, execution.dtype)
-    _, noise_sd = nlls.start_and_noise(voxels, data, options)
+    noise_sd = nlls.noise(voxels, data, options)
     weights = np.sqrt(data.n_averages) / noise_sd
     cbf, att = (jnp.asarray(volume[valid], execution.dtype) for volume in (maps.cbf, maps.att))
 

@@ -1,4 +1,4 @@
-"""What the voxel-wise fits share: the cost, its start, the noise and the maps."""
+"""What the voxel-wise fits share: options, the cost, the noise and the maps."""
 
 import dataclasses
 from typing import Literal, TypeVar
@@ -12,11 +12,8 @@ from jax.typing import ArrayLike, DTypeLike
 from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray
-from asl_pinn.chunked import chunk_for, map_chunked
 from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
 from asl_pinn.errors import InputError
-from asl_pinn.estimators.by_att import TYPICAL_CBF, matcher, misfits, total
-from asl_pinn.least_squares import soft_l1
 from asl_pinn.options import option
 from asl_pinn.protocol import Protocol
 from asl_pinn.voxels import Voxels, predict
@@ -28,7 +25,6 @@ LEAST_NOISE = 1e-3
 """Least noise that an estimator may find, over the root mean square signal."""
 
 _NOISE_SAMPLE = 2048
-_WIDE = 1e4  # in the unit of what it bounds: too wide to matter
 
 T = TypeVar("T")
 
@@ -139,6 +135,23 @@ def residuals(
     return _weigh(misfit, x[1:], noise_sd, n_averages, options)
 
 
+def penalty(att: Array, options: NllsOptions) -> Array:
+    """Residual that pulls ATT towards its guess.
+
+    Parameters
+    ----------
+    att : Array, shape S
+        Arterial transit times [s].
+    options : NllsOptions
+        Guess and its width.
+
+    Returns
+    -------
+    Array, shape S
+    """
+    return (att - options.att_guess) / options.att_guess_sd
+
+
 def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[FloatArray, FloatArray]:
     """Lower and upper bounds of (CBF / 50, ATT), each of shape (2,).
 
@@ -155,78 +168,6 @@ def bounds(options: NllsOptions, dtype: DTypeLike) -> tuple[FloatArray, FloatArr
     """
     lower = np.array([0.0, options.att_min], dtype)
     return lower, np.array([options.cbf_max / CBF_UNIT, options.att_max], dtype)
-
-
-def att_grid(options: NllsOptions, dtype: DTypeLike) -> Array:
-    """Transit times that are tried, shape (G,) [s]."""
-    return jnp.linspace(options.att_min, options.att_max, options.att_grid, dtype=dtype)
-
-
-def start(voxels: Voxels, data: AslData, options: NllsOptions) -> tuple[FloatArray, float]:
-    """Starting points on a grid of transit times, and the noise that its best fits leave.
-
-    Parameters
-    ----------
-    voxels : Voxels
-        V voxels.
-    data : AslData
-        The volumes they come from.
-    options : NllsOptions
-        Bounds and grid.
-
-    Returns
-    -------
-    starts : ndarray, shape (V, 2)
-        CBF / 50 and ATT of least cost.
-    noise_sd : float
-        Standard deviation of one difference image [unit of delta_m].
-    """
-    noise_sd = rough_noise(voxels, data, options)
-    _, starts = _look_on_grid(voxels, noise_sd, data, options)
-    return starts, noise_sd
-
-
-def rough_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> float:
-    """Noise of one difference image that the best fits on the grid of transit times leave.
-
-    Parameters
-    ----------
-    voxels : Voxels
-        V voxels, of which a sample is looked at.
-    data : AslData
-        The volumes they come from.
-    options : NllsOptions
-        Bounds and grid.
-
-    Returns
-    -------
-    float
-        Standard deviation [unit of delta_m].
-    """
-    scale = max(_root_mean_square(voxels.delta_m), float(np.finfo(np.float32).tiny))
-    # Half the sum of squares, of misfits that are of order one.
-    plain = dataclasses.replace(options, loss_scale=_WIDE, att_guess_sd=_WIDE)
-    squares, _ = _look_on_grid(noise_sample(voxels), scale, data, plain)
-    return noise_from_squares(2.0 * scale**2 * squares, data.protocol.n_delays, voxels)
-
-
-def mean_curve(voxels: Voxels, data: AslData) -> tuple[float, float]:
-    """CBF [mL/100g/min] and ATT [s] that match the mean curve of some voxels.
-
-    Parameters
-    ----------
-    voxels : Voxels
-        V voxels.
-    data : AslData
-        The volumes they come from.
-
-    Returns
-    -------
-    cbf, att : float
-    """
-    mean = jax.tree.map(lambda values: values.mean(axis=0, keepdims=True), voxels)
-    constants, _ = start(mean, data, NllsOptions())
-    return float(CBF_UNIT * constants[0, 0]), float(constants[0, 1])
 
 
 def noise_sample(values: T) -> T:
@@ -265,11 +206,12 @@ def noise_from_squares(squares: FloatArray, n_delays: int, voxels: Voxels) -> fl
         Standard deviation [unit of delta_m], from the median, which outliers do not move.
     """
     noise_sd = np.sqrt(np.median(squares) / scipy.stats.chi2.median(n_delays - 2))
-    least = LEAST_NOISE * _root_mean_square(voxels.delta_m)
+    least = LEAST_NOISE * root_mean_square(voxels.delta_m)
     return float(max(noise_sd, least, np.finfo(np.float32).tiny))
 
 
-def _root_mean_square(values: ArrayLike) -> float:
+def root_mean_square(values: ArrayLike) -> float:
+    """Root of the mean square of an array of any shape, in its unit."""
     return float(np.sqrt(np.mean(np.square(np.asarray(values, np.float64)))))
 
 
@@ -317,51 +259,10 @@ def assemble(
     )
 
 
-def _look_on_grid(
-    voxels: Voxels, noise_sd: float, data: AslData, options: NllsOptions
-) -> tuple[FloatArray, FloatArray]:
-    """`_least_on_grid` of all voxels, on the host."""
-    dtype = voxels.m0.dtype
-    # Of the whole volume, so that a sample of it is served by the same compilation.
-    size = chunk_for(int(np.count_nonzero(data.mask)), options.chunk_size)
-    averages = np.asarray(data.n_averages, dtype)
-    constants = np.asarray(noise_sd, dtype), data.protocol, averages, options
-    return map_chunked(_least_on_grid, (voxels,), size, constants)
-
-
-def _least_on_grid(
-    voxels: Voxels, noise_sd: ArrayLike, protocol: Protocol, n_averages: Array, options: NllsOptions
-) -> tuple[Array, Array]:
-    """Least cost on a grid of transit times, each with its best CBF, and where.
-
-    Shapes (V,) and (V, 2), of CBF / 50 and ATT.
-    """
-    dtype = voxels.m0.dtype
-    grid = att_grid(options, dtype)
-    measured, match = matcher(voxels, noise_sd, protocol, n_averages, jnp.finfo(dtype).tiny)
-    most = options.cbf_max / TYPICAL_CBF
-
-    def look(att: Array) -> tuple[Array, Array]:
-        unit, share, information = match(att)
-        # Clipped before the division: of the bounded share XLA would make two copies.
-        share = jnp.clip(share * information, 0.0, most * information) / information
-        residual = *misfits(unit, share, measured), _penalty(att, options)
-        return total(soft_l1(row, options.loss_scale) for row in residual), share
-
-    costs, shares = jax.lax.map(look, grid)
-    best = jnp.argmin(costs, axis=0)
-    least, share = (jnp.take_along_axis(x, best[None], axis=0)[0] for x in (costs, shares))
-    return least, jnp.stack([TYPICAL_CBF / CBF_UNIT * share, grid[best]], axis=-1)
-
-
 def _weigh(
     misfit: Array, att: Array, noise_sd: Array, n_averages: Array, options: NllsOptions
 ) -> Array:
     """Misfits (D, *S) over the noise, then the distance of ATT (1, *S) from its guess."""
     weights = jnp.sqrt(jnp.asarray(n_averages, misfit.dtype)) / noise_sd
     weights = weights.reshape(-1, *[1] * (misfit.ndim - 1))
-    return jnp.concatenate([misfit * weights, _penalty(att, options)])
-
-
-def _penalty(att: Array, options: NllsOptions) -> Array:
-    return (att - options.att_guess) / options.att_guess_sd
+    return jnp.concatenate([misfit * weights, penalty(att, options)])

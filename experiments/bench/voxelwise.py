@@ -14,7 +14,8 @@ import numpy as np
 
 from asl_pinn.data import AslData
 from asl_pinn.estimators import nlls, nlls_scipy
-from asl_pinn.estimators.voxelwise import NllsOptions, start
+from asl_pinn.estimators.survey import rough_noise, survey
+from asl_pinn.estimators.voxelwise import NllsOptions
 from asl_pinn.execution import Execution
 from asl_pinn.voxels import gather
 from bench.measure import row, time_calls
@@ -65,7 +66,8 @@ def _scipy_seconds(data: AslData, n_sample: int) -> float:
     """Time of `scipy.optimize.least_squares` for one voxel, from the same start [s]."""
     options = NllsOptions()
     voxels = gather(data, np.float32)
-    starts, noise_sd = start(voxels, data, options)
+    noise_sd = rough_noise(voxels, data, options)
+    starts = survey(voxels, noise_sd, data, options).x
     sample = np.linspace(0, len(starts) - 1, n_sample).astype(int)
     n_averages = np.asarray(data.n_averages, np.float64)
     columns = voxels.delta_m, starts, voxels.m0, voxels.t1_tissue, voxels.readout_delay

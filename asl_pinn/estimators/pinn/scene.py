@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.data import AslData
-from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators import survey, voxelwise
 from asl_pinn.estimators.pinn.options import PinnOptions
 from asl_pinn.guide import tissue_features
 from asl_pinn.voxels import Voxels, gather
@@ -101,7 +101,7 @@ def split(
     """
     voxels = gather(data, dtype)
     features = tissue_features(voxels, options.guide, squares=False)
-    noise_sd = voxelwise.rough_noise(voxels, data, voxelwise.NllsOptions())
+    noise_sd = survey.rough_noise(voxels, data, voxelwise.NllsOptions())
     grid = np.argwhere(data.valid)
     slice_of = grid[:, 2] if options.spatial_dims == 2 else np.zeros(len(grid), int)
     parts = []
@@ -172,7 +172,7 @@ def _scene(
 ) -> Scene:
     dtype = voxels.delta_m.dtype
     shape = voxels.delta_m.shape
-    cbf, att = voxelwise.mean_curve(voxels, data)
+    cbf, att = survey.mean_curve(voxels, data)
     largest = np.max(np.abs(voxels.delta_m.mean(axis=0)))
     weight = data.n_averages / np.mean(data.n_averages)
     return Scene(

@@ -11,7 +11,7 @@ from jax import Array
 from nibabel.affines import voxel_sizes
 
 from asl_pinn.data import AslData
-from asl_pinn.estimators import voxelwise
+from asl_pinn.estimators import survey, voxelwise
 from asl_pinn.estimators.spatial_map.options import SpatialOptions
 from asl_pinn.fields import Lattice, make_lattice
 from asl_pinn.guide import tissue_features
@@ -95,8 +95,8 @@ def make_scene(data: AslData, options: SpatialOptions, dtype: np.dtype) -> tuple
         First estimate, from the best voxel-wise fits on a grid [unit of delta_m].
     """
     voxels = gather(data, dtype)
-    noise_sd = voxelwise.rough_noise(voxels, data, voxelwise.NllsOptions())
-    cbf, att = voxelwise.mean_curve(voxels, data)
+    noise_sd = survey.rough_noise(voxels, data, voxelwise.NllsOptions())
+    cbf, att = survey.mean_curve(voxels, data)
     features = tissue_features(voxels, options.guide, squares=True)
     scene = Scene(
         voxels=jax.tree.map(jnp.asarray, voxels),

@@ -34,7 +34,7 @@ def rows(repeats: int, quick: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         dataset, maps, cache = (str(Path(folder) / name) for name in ("bids", "maps", "cache"))
         _run([python, "-m", "asl_pinn", "simulate", f"--output_dir={dataset}"])
-        fit = [python, "-m", "asl_pinn", "quantify", dataset, maps, "participant"]
+        fit = [python, "-m", "asl_pinn", "quantify", dataset, maps, "participant", "--noresume"]
         for cached, setting in (("no cache", "off"), ("compiled before", cache)):
             command = [*fit, "--method=pinn", f"--compilation_cache={setting}"]
             work = f"quantify --method=pinn, one slice, cold start to maps on disk, {cached}"

@@ -35,10 +35,10 @@ def main(argv: list[str]) -> None:
     bounds = limits(repeats)
     environment = Path("out/asltk").absolute() if _ASLTK.value else None
     rows = [
-        *voxelwise.rows(brain.data, repeats, 200 if quick else 2000, environment),
-        *network.rows(central.data, repeats, 20 if quick else 100, bounds["multiply_adds_per_s"]),
+        *voxelwise.rows(brain.data, repeats, 200 if quick else 2000, environment, bounds),
+        *network.rows(central.data, repeats, 20 if quick else 100, bounds),
         *startup.rows(repeats, quick),
-        *estimators.rows(central.data, brain.data, repeats, _VOLUME_REPEATS.value, quick),
+        *estimators.rows(central.data, brain.data, repeats, _VOLUME_REPEATS.value, quick, bounds),
     ]
     measured = scaling.curves(
         brain.data, brain.phantom, min(repeats, 3) if quick else repeats, quick
@@ -48,8 +48,9 @@ def main(argv: list[str]) -> None:
         *table(COLUMNS, [list(row.values()) for row in rows]),
         "",
         f"Limits in the same run: {bounds['multiply_adds_per_s'] / 1e9:.0f} billion multiply-adds "
-        f"a second (product of two 2048 x 2048 matrices), "
-        f"{bounds['copied_bytes_per_s'] / 1e9:.1f} GB/s (copy of 256 MB, read and written).",
+        f"a second (product of two 2048 x 2048 matrices; for networks, those of their layers), "
+        f"{bounds['copied_bytes_per_s'] / 1e9:.1f} GB/s (copy of 256 MB, read and written; for "
+        "estimators, images read and maps written once).",
         "",
         *table(
             ("nlls against", "size", "first [s]", "median [s]", "peak memory [GB]"),

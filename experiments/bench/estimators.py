@@ -6,7 +6,7 @@ from typing import Any
 from cases import METHODS, run_method
 
 from asl_pinn.data import AslData
-from bench.measure import row, time_calls
+from bench.measure import of_copy, row, time_calls
 
 _SLICE = ("nlls", "nlls-smoothed", "spatial-map-unguided", "spatial-map", "pinn-unguided", "pinn")
 _VOLUME = ("nlls", "nlls-smoothed", "spatial-map", "pinn")
@@ -14,7 +14,12 @@ _N_SLICES = 20
 
 
 def rows(
-    slice_data: AslData, brain: AslData, repeats: int, volume_repeats: int, quick: bool
+    slice_data: AslData,
+    brain: AslData,
+    repeats: int,
+    volume_repeats: int,
+    quick: bool,
+    bounds: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Rows of the estimators with their defaults.
 
@@ -28,26 +33,30 @@ def rows(
         Runs of each on the slice and on the volume.
     quick : bool
         Whether to leave all but the voxel-wise fit of the slice out.
+    bounds : dict
+        Limits of the machine.
 
     Returns
     -------
     list of dict
     """
     if quick:
-        return [_row("nlls", "one slice", slice_data, repeats)]
+        return [_row("nlls", "one slice", slice_data, repeats, bounds)]
     volume = _middle(brain)
     return [
-        *(_row(name, "one slice", slice_data, repeats) for name in _SLICE),
-        *(_row(name, f"{_N_SLICES} slices", volume, volume_repeats) for name in _VOLUME),
+        *(_row(name, "one slice", slice_data, repeats, bounds) for name in _SLICE),
+        *(_row(name, f"{_N_SLICES} slices", volume, volume_repeats, bounds) for name in _VOLUME),
     ]
 
 
-def _row(name: str, what: str, data: AslData, repeats: int) -> dict[str, Any]:
+def _row(
+    name: str, what: str, data: AslData, repeats: int, bounds: dict[str, float]
+) -> dict[str, Any]:
     timing = time_calls(lambda: run_method(name, data)[0].cbf, repeats)
     estimator, settings = METHODS[name]
     told = ", ".join(f"{key}={value}" for key, value in settings.items())
     work = f"{estimator}{f' ({told})' if told else ''}, {what}, {int(data.valid.sum())} voxels"
-    return row(work, timing)
+    return row(work, timing, share=of_copy(data, timing.median, bounds))
 
 
 def _middle(brain: AslData) -> AslData:

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from asl_pinn.data import AslData
+
 COLUMNS = (
     "work",
     "first call [s]",
@@ -66,7 +68,7 @@ def row(
     theirs: float | None = None,
     *,
     calls: float = 1.0,
-    share: float | None = None,
+    share: str = "",
     peak: float | None = None,
 ) -> dict[str, Any]:
     """One row of the table.
@@ -83,8 +85,8 @@ def row(
         Its median for the same work [s].
     calls : float
         Units of work in the first call, so that compilation can be told from it.
-    share : float or None
-        Of the machine's limit that ours reaches.
+    share : str
+        Of the machine's limit that ours reaches, from `of_product` or `of_copy`.
     peak : float or None
         Peak memory of the process [GB].
 
@@ -103,7 +105,7 @@ def row(
         alternative,
         "" if theirs is None else _digits(theirs),
         "" if theirs is None else _digits(theirs / ours.median),
-        "" if share is None else f"{share:.0%}",
+        share,
         "" if peak is None else _digits(peak),
     )
     return dict(zip(COLUMNS, cells, strict=True))
@@ -132,6 +134,21 @@ def limits(repeats: int) -> dict[str, float]:
         "multiply_adds_per_s": size**3 / min(product.seconds),
         "copied_bytes_per_s": 2.0 * long.nbytes / min(copy.seconds),
     }
+
+
+def of_product(multiply_adds: float, seconds: float, bounds: dict[str, float]) -> str:
+    """Share of the limit of matrix products, for work that needs so many multiply-adds."""
+    return f"{multiply_adds / seconds / bounds['multiply_adds_per_s']:.0%} of product"
+
+
+def of_copy(data: AslData, seconds: float, bounds: dict[str, float]) -> str:
+    """Share of the limit of copies, if images and constants were read and maps written once.
+
+    A voxel has its differences, M0, T1 and the delay of its slice, and gets CBF, ATT, their
+    standard deviations and a status, of 4 bytes each.
+    """
+    n_bytes = 4 * int(data.valid.sum()) * (data.protocol.n_delays + 8)
+    return f"{100.0 * n_bytes / seconds / bounds['copied_bytes_per_s']:.1g}% of copy"
 
 
 def _digits(value: float) -> float:

@@ -1,6 +1,7 @@
-"""A training step of the published networks, beside the same in PyTorch."""
+"""Training steps: of the published networks, beside the same in PyTorch, and of the default."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -10,17 +11,15 @@ from asl_pinn.data import AslData
 from asl_pinn.estimators.pinn import PinnOptions
 from asl_pinn.estimators.pinn.fit import problem
 from asl_pinn.estimators.pinn.models import init_params, make_setting
-from asl_pinn.estimators.pinn.options import compiled
+from asl_pinn.estimators.pinn.options import compiled, uses_signal_network
 from asl_pinn.estimators.pinn.scene import split, stack
 from asl_pinn.options import resolve
 from asl_pinn.training import start, train
-from bench.measure import Timing, row, time_calls
+from bench.measure import Timing, of_product, row, time_calls
 
 
-def rows(
-    data: AslData, repeats: int, steps: int, multiply_adds_per_s: float
-) -> list[dict[str, Any]]:
-    """The row of the step in which the physics takes part.
+def rows(data: AslData, repeats: int, steps: int, bounds: dict[str, float]) -> list[dict[str, Any]]:
+    """Rows of the published step in which the physics takes part, and of the default preset's.
 
     Parameters
     ----------
@@ -30,28 +29,31 @@ def rows(
         Runs of each.
     steps : int
         Steps in a run.
-    multiply_adds_per_s : float
-        Limit of the machine.
+    bounds : dict
+        Limits of the machine.
 
     Returns
     -------
     list of dict
         With PyTorch's time, if it is installed (extra `bench`).
     """
-    options = resolve(PinnOptions(preset="paper", report_every=steps, signal_steps=0))
-    ours = _ours(data, options, repeats, steps)
-    share = multiply_adds(options) / multiply_adds_per_s / ours.median
-    work = f"pinn --preset=paper, a step of batch {options.batch_size}"
-    try:
-        from bench.torch_step import TorchStep
-    except ModuleNotFoundError:
-        return [row(work, ours, "PyTorch is not installed", calls=steps, share=share)]
-    step = TorchStep(data, options)
-    theirs = time_calls(lambda: [step() for _ in range(steps)], repeats).per(steps)
-    return [row(work, ours, "PyTorch, eager", theirs.median, calls=steps, share=share)]
+    parts, _ = split(data, resolve(PinnOptions()), 0, np.dtype(np.float32))
+    n_features = parts[0].scene.features.shape[-1]
+    found = []
+    for preset in ("paper", "fast"):
+        options = resolve(PinnOptions(preset=preset, report_every=steps, signal_steps=0))
+        ours = _ours(data, options, repeats, steps)
+        needed = multiply_adds(options, 0 if options.guide == "none" else n_features)
+        share = of_product(needed, ours.median, bounds)
+        batch = f"{options.members} x {options.batch_size} voxels, {options.batch_delays} delay(s)"
+        work = f"pinn --preset={preset}, a step of {batch}"
+        theirs = _torch(data, options, repeats, steps) if preset == "paper" else None
+        beside = ("PyTorch, eager", theirs.median) if theirs else ()
+        found.append(row(work, ours, *beside, calls=steps, share=share))
+    return found
 
 
-def multiply_adds(options: PinnOptions, n_coordinates: int = 2) -> int:
+def multiply_adds(options: PinnOptions, n_features: int, n_coordinates: int = 2) -> int:
     """Multiply-adds of the matrix products that a step cannot do without.
 
     A network's value takes one pass over its layers, its gradient two more. The signal network
@@ -61,7 +63,9 @@ def multiply_adds(options: PinnOptions, n_coordinates: int = 2) -> int:
     Parameters
     ----------
     options : PinnOptions
-        Resolved, with a signal network over time and position.
+        Resolved; a signal network is one over time and position.
+    n_features : int
+        Tissue maps that CBF follows.
     n_coordinates : int
         Coordinates of a position.
 
@@ -69,9 +73,15 @@ def multiply_adds(options: PinnOptions, n_coordinates: int = 2) -> int:
     -------
     int
     """
-    signal = _layers(1 + n_coordinates, options.signal_width, options.signal_depth, 1)
-    maps = _layers(n_coordinates, options.network_width, options.network_depth, 2)
-    return options.batch_size * (3 * maps + 3 * signal + 2 * 3 * signal)
+    shape = options.network_width, options.network_depth
+    if options.separate_networks:
+        needed = 3 * _layers(n_coordinates + n_features, *shape, 1)
+        needed += 3 * _layers(n_coordinates, *shape, 1)
+    else:
+        needed = 3 * _layers(n_coordinates, *shape, 2)
+    if uses_signal_network(options):
+        needed += 9 * _layers(1 + n_coordinates, options.signal_width, options.signal_depth, 1)
+    return options.members * options.batch_size * needed
 
 
 def _layers(n_inputs: int, width: int, depth: int, n_outputs: int) -> int:
@@ -83,14 +93,26 @@ def _ours(data: AslData, options: PinnOptions, repeats: int, steps: int) -> Timi
     scene = stack([parts[0].scene], len(parts[0].place))
     setting = make_setting(data, "auto")
     keys = jax.random.split(jax.random.key(0), 1)
-    make = jax.vmap(functools.partial(init_params, compiled(options)), in_axes=(0, 0, None))
-    params = jax.tree.map(lambda leaf: leaf[:, None], make(keys, scene, setting))
-    state = [start(problem(options), params)]
+    make = jax.vmap(functools.partial(init_params, compiled(options)), in_axes=(0, None, None))
+    members = make(jax.random.split(keys[0], options.members), parts[0].scene, setting)
+    params = jax.tree.map(lambda leaf: leaf[None], members)
+    endless = problem(options)._replace(patience=math.inf)
+    state = [start(endless, params)]
 
     def run() -> None:
         done = int(state[0].step[0])
         state[0] = train(
-            problem(options), state[0], keys, scene, setting, steps=done + steps, report_every=steps
+            endless, state[0], keys, scene, setting, steps=done + steps, report_every=steps
         )
 
     return time_calls(run, repeats).per(steps)
+
+
+def _torch(data: AslData, options: PinnOptions, repeats: int, steps: int) -> Timing | None:
+    """The published step in PyTorch, or None where that is not installed (extra `bench`)."""
+    try:
+        from bench.torch_step import TorchStep
+    except ModuleNotFoundError:
+        return None
+    step = TorchStep(data, options)
+    return time_calls(lambda: [step() for _ in range(steps)], repeats).per(steps)

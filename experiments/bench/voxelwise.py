@@ -18,7 +18,7 @@ from asl_pinn.estimators.survey import rough_noise, survey
 from asl_pinn.estimators.voxelwise import NllsOptions
 from asl_pinn.execution import Execution
 from asl_pinn.voxels import gather
-from bench.measure import row, time_calls
+from bench.measure import of_copy, row, time_calls
 from bench.scaling import measure_alone
 
 _ASLTK = "asltk==1.1.3"
@@ -27,7 +27,11 @@ _VARIANTS: tuple[dict[str, Any], ...] = ({}, {"sd": "curvature"}, {"solver": "lm
 
 
 def rows(
-    data: AslData, repeats: int, n_scipy: int, asltk_environment: Path | None
+    data: AslData,
+    repeats: int,
+    n_scipy: int,
+    asltk_environment: Path | None,
+    bounds: dict[str, float],
 ) -> list[dict[str, Any]]:
     """Rows of `nlls` in several ways, and of asltk where its environment may be made.
 
@@ -41,6 +45,8 @@ def rows(
         Voxels that SciPy fits.
     asltk_environment : Path or None
         Folder of asltk's environment, made if it is not there; None to leave asltk out.
+    bounds : dict
+        Limits of the machine.
 
     Returns
     -------
@@ -52,13 +58,14 @@ def rows(
     for changes in _VARIANTS:
         options = NllsOptions(**changes)
         timing = time_calls(lambda options=options: nlls.fit(data, options, Execution()), repeats)
-        told = "".join(f" --{name}={value}" for name, value in changes.items())
-        work = f"nlls{told}, {n_voxels} voxels x {data.protocol.n_delays} delays"
+        changed = "".join(f" --{name}={value}" for name, value in changes.items())
+        work = f"nlls{changed}, {n_voxels} voxels x {data.protocol.n_delays} delays"
         peak = measure_alone(data, 1, changes)["peak_gb"]
-        found.append(row(work, timing, f"SciPy, {n_scipy} voxels", scipy_seconds, peak=peak))
+        told = {"share": of_copy(data, timing.median, bounds), "peak": peak}
+        found.append(row(work, timing, f"SciPy, {n_scipy} voxels", scipy_seconds, **told))
         if asltk_environment is not None and not changes:
             asltk = n_voxels * _asltk_seconds(data, asltk_environment)
-            found.append(row(work, timing, "asltk CBFMapping, one slice", asltk))
+            found.append(row(work, timing, "asltk CBFMapping, one slice", asltk, **told))
     return found
 
 

@@ -124,8 +124,9 @@ def _member_loss(
 def _draw(options: PinnOptions, key: Array, number: Array, step: Array, scene: Scene) -> Batch:
     n_padded, n_delays = scene.weight.shape
     dtype = scene.weight.dtype
-    n_rows = min(options.batch_size, n_padded) or n_padded
+    n_rows = options.batch_size or n_padded
     if options.batch_delays == "all":
+        n_rows = min(n_rows, n_padded)
         row = jnp.arange(n_padded)
         if n_rows < n_padded:  # in turn; the scene is shuffled
             row = (step * n_rows + row[:n_rows]) % scene.n_voxels

@@ -54,7 +54,7 @@ def test_least_cost_is_that_of_all_cbf_and_att(seen, protocol):
     options = NllsOptions(loss_scale=QUADRATIC, att_grid=24)
     found = survey(voxels, sd, data, options)
     grid = np.asarray(att_grid(options, np.float64))
-    allowed = (CBF >= 0.0) & (CBF <= options.cbf_max)
+    allowed = np.clip(CBF, 0.0, options.cbf_max) == CBF
     pull = 0.5 * ((grid - options.att_guess) / options.att_guess_sd) ** 2
     for which in range(0, len(voxels.m0), 29):
         costs = np.stack([squares(voxels, which, att, protocol, sd) for att in grid])

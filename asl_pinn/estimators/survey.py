@@ -137,18 +137,17 @@ def law(tried: Profile, population: Population, att: Array) -> tuple[Array, Arra
         Probabilities of the transit times, and mean and variance of CBF at each
         [mL/100g/min, and its square].
     """
-    cbf, variance = TYPICAL_CBF * tried.share, TYPICAL_CBF**2 / tried.information
-    prior = population.cbf_sd**2
-    total = variance + prior
+    cbf, prior = TYPICAL_CBF * tried.share, population.cbf_sd**2
+    precision = tried.information / TYPICAL_CBF**2
+    pull = 1.0 / (1.0 + prior * precision)
+    gap = population.cbf_mean - cbf
     log_share = (
         -tried.cost
-        - 0.5 * (cbf - population.cbf_mean) ** 2 / total
-        + 0.5 * jnp.log(variance / total)
+        - 0.5 * gap**2 * precision * pull
         - 0.5 * ((att[:, None] - population.att_mean) / population.att_sd) ** 2
     )
-    pull = variance / total
-    mean = cbf + pull * (population.cbf_mean - cbf)
-    return jax.nn.softmax(log_share, axis=0), mean, pull * prior
+    weight = jnp.sqrt(pull) * jnp.exp(log_share - jnp.max(log_share, axis=0))
+    return weight / jnp.sum(weight, axis=0), cbf + pull * gap, pull * prior
 
 
 def rough_noise(voxels: Voxels, data: AslData, options: NllsOptions) -> float:

@@ -287,9 +287,8 @@ def solve_small(rows: Sequence[Sequence[Array]] | Array, side: Sequence[Array] |
 def _linearise(residual: Residual, x: Vector, scale: ArrayLike) -> Model:
     value, push = jax.linearize(lambda *x: residual(jnp.stack(x)), *x)
     columns = [push(*(jnp.full_like(at, i == k) for k, at in enumerate(x))) for i in range(len(x))]
-    softened = 1.0 + (value * (1.0 / jnp.asarray(scale))) ** 2
-    slope = 1.0 / jnp.sqrt(softened)
-    curved = [column * (slope / softened) for column in columns]
+    slope = 1.0 / jnp.sqrt(1.0 + (value * (1.0 / jnp.asarray(scale))) ** 2)
+    curved = [column * slope**3 for column in columns]
     return Model(
         soft_l1_cost(value, scale),
         jnp.sum(value**2, axis=0),

@@ -211,9 +211,9 @@ def _survey(
 
 
 def _least(tried: Profile, att: Array, options: NllsOptions) -> tuple[Array, Array]:
-    """Least cost, as if the loss were quadratic where a bound holds CBF, and where it is."""
+    """Least cost, and where; what a bound of CBF adds is taken as one more residual."""
     share = jnp.clip(tried.share, 0.0, options.cbf_max / TYPICAL_CBF)
-    held = 0.5 * tried.information * (tried.share - share) ** 2
+    held = soft_l1(jnp.sqrt(tried.information) * (tried.share - share), options.loss_scale)
     pull = soft_l1(penalty(att, options), options.loss_scale)
     costs = tried.cost + held + pull[:, None]
     best = jnp.argmin(costs, axis=0)

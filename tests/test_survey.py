@@ -14,7 +14,7 @@ POPULATION = Population(*(np.float64(value) for value in (55.0, 20.0, 1.3, 0.4))
 
 @pytest.fixture
 def seen(phantom, protocol):
-    """Every few voxels of a noisy slice, with the noise."""
+    """A noisy brain, its voxels and the noise."""
     data = simulate(phantom, protocol, tsnr=1.5, seed=4)
     return data, gather(data, np.float64), noise_sd(noise_free(phantom, protocol), phantom, 1.5)
 

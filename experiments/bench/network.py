@@ -47,8 +47,7 @@ def rows(data: AslData, repeats: int, steps: int, bounds: dict[str, float]) -> l
         share = of_product(needed, ours.median, bounds)
         batch = f"{options.members} x {options.batch_size} voxels, {options.batch_delays} delay(s)"
         work = f"pinn --preset={preset}, a step of {batch}"
-        theirs = _torch(data, options, repeats, steps) if preset == "paper" else None
-        beside = ("PyTorch, eager", theirs.median) if theirs else ()
+        beside = _torch(data, options, repeats, steps) if preset == "paper" else ("", None)
         found.append(row(work, ours, *beside, calls=steps, share=share))
     return found
 
@@ -108,11 +107,14 @@ def _ours(data: AslData, options: PinnOptions, repeats: int, steps: int) -> Timi
     return time_calls(run, repeats).per(steps)
 
 
-def _torch(data: AslData, options: PinnOptions, repeats: int, steps: int) -> Timing | None:
-    """The published step in PyTorch, or None where that is not installed (extra `bench`)."""
+def _torch(
+    data: AslData, options: PinnOptions, repeats: int, steps: int
+) -> tuple[str, float | None]:
+    """Name and median [s] of the published step in PyTorch, if it is installed (extra `bench`)."""
     try:
         from bench.torch_step import TorchStep
     except ModuleNotFoundError:
-        return None
+        return "PyTorch is not installed", None
     step = TorchStep(data, options)
-    return time_calls(lambda: [step() for _ in range(steps)], repeats).per(steps)
+    theirs = time_calls(lambda: [step() for _ in range(steps)], repeats).per(steps)
+    return "PyTorch, eager", theirs.median

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: test demo lint docs coverage clean
+.PHONY: test demo lint docs coverage wheel clean
 
 test: .venv/ready
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -20,6 +20,14 @@ docs: .venv/ready
 
 coverage:
 	$(MAKE) test PYTEST_ARGS=--cov
+
+# The wheel as users get it: in an environment of its own, away from the sources.
+wheel: .venv/ready
+	rm -rf out/wheel
+	$(BIN)/python -m build --outdir out/wheel
+	$(PYTHON) -m venv out/wheel/venv
+	out/wheel/venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock out/wheel/*.whl
+	cd out/wheel && venv/bin/asl-pinn demo --methods=nlls
 
 clean:
 	rm -rf .venv out

@@ -1,17 +1,33 @@
-"""What flows through the package: difference images in, perfusion maps out."""
+"""What flows through the package: difference images in, maps out."""
 
 import dataclasses
 import enum
 import functools
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 from jax import Array
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from asl_pinn.acquisition.constants import (
+    LABELING_EFFICIENCY,
+    PARTITION_COEFFICIENT,
+    T1_BLOOD,
+    T1_TISSUE,
+)
+from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.arrays import FloatArray
-from asl_pinn.protocol import Protocol
+from asl_pinn.errors import InputError
+from asl_pinn.models.base import KineticModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEM = "sub-01/perf/sub-01"
+"""With what the names of the files of unnamed data begin."""
 
 
 class Status(enum.IntEnum):
@@ -25,7 +41,7 @@ class Status(enum.IntEnum):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AslData:
     """Decoded difference images with all that is needed to quantify them.
 
@@ -47,6 +63,8 @@ class AslData:
         Timing and constants.
     affine : ndarray, shape (4, 4)
         Voxel indices to scanner coordinates [mm].
+    stem : str
+        With what the names of the maps' files begin, relative to their folder.
     """
 
     delta_m: FloatArray
@@ -57,6 +75,93 @@ class AslData:
     n_averages: FloatArray
     protocol: Protocol
     affine: FloatArray
+    stem: str = dataclasses.field(default=STEM, metadata={"static": True})
+
+    @classmethod
+    def from_arrays(
+        cls,
+        delta_m: ArrayLike,
+        m0: ArrayLike,
+        *,
+        label_duration: ArrayLike,
+        pld: ArrayLike,
+        mask: ArrayLike | None = None,
+        t1_tissue: ArrayLike = T1_TISSUE,
+        t1_blood: float = T1_BLOOD,
+        labeling_efficiency: float = LABELING_EFFICIENCY,
+        partition_coefficient: float = PARTITION_COEFFICIENT,
+        readout_delay: ArrayLike = 0.0,
+        n_averages: ArrayLike = 1.0,
+        affine: ArrayLike | None = None,
+        stem: str = STEM,
+    ) -> "AslData":
+        """Make data from arrays.
+
+        Parameters
+        ----------
+        delta_m : array_like, shape (X, Y, Z, D)
+            Control - label differences [a.u.].
+        m0 : array_like, shape (X, Y, Z) or ()
+            Equilibrium magnetisation of tissue, in the unit of `delta_m`.
+        label_duration, pld : array_like, shape (D,) or ()
+            Duration of each (sub-)bolus and delay from its end to readout [s].
+        mask : array_like of bool, shape (X, Y, Z), optional
+            Voxels to quantify; those with a positive M0 unless given.
+        t1_tissue : array_like, shape (X, Y, Z) or ()
+            Longitudinal relaxation time of tissue [s].
+        t1_blood : float
+            Longitudinal relaxation time of arterial blood [s].
+        labeling_efficiency : float
+            Fraction of the arterial magnetisation that is inverted.
+        partition_coefficient : float
+            Blood-tissue partition coefficient of water [mL/g].
+        readout_delay : array_like, shape (X, Y, Z) or ()
+            What a slice's readout adds to every delay [s].
+        n_averages : array_like, shape (D,) or ()
+            Differences behind each delay.
+        affine : array_like, shape (4, 4), optional
+            Voxel indices to scanner coordinates [mm]; voxels of 1 mm unless given.
+        stem : str
+            With what the names of the maps' files begin.
+
+        Returns
+        -------
+        AslData
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit one another.
+        """
+        images = np.asarray(delta_m)
+        if images.ndim != 4:
+            raise InputError(f"delta_m must have the shape (X, Y, Z, D), not {images.shape}")
+        *grid, n_delays = images.shape
+
+        def volume(values: ArrayLike, name: str) -> NDArray[Any]:
+            return _broadcast(values, tuple(grid), name).astype(images.dtype)
+
+        def by_delay(values: ArrayLike, name: str) -> NDArray[np.float64]:
+            return _broadcast(values, (n_delays,), name).astype(np.float64)
+
+        m0_volume = volume(m0, "m0")
+        return cls(
+            delta_m=images,
+            m0=m0_volume,
+            mask=_broadcast(m0_volume > 0.0 if mask is None else mask, tuple(grid), "mask") > 0,
+            t1_tissue=volume(t1_tissue, "t1_tissue"),
+            readout_delay=volume(readout_delay, "readout_delay"),
+            n_averages=by_delay(n_averages, "n_averages").astype(np.float32),
+            protocol=Protocol(
+                by_delay(label_duration, "label_duration"),
+                by_delay(pld, "pld"),
+                t1_blood,
+                labeling_efficiency,
+                partition_coefficient,
+            ),
+            affine=np.eye(4) if affine is None else _broadcast(affine, (4, 4), "affine"),
+            stem=stem,
+        )
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -67,32 +172,130 @@ class AslData:
         relaxing = (self.t1_tissue >= 0.1) & np.isfinite(self.t1_tissue)
         return np.asarray(self.mask, dtype=bool) & finite & positive & relaxing
 
+    def __repr__(self) -> str:
+        """One line: the grid, the voxels and the delays."""
+        grid = " x ".join(map(str, self.mask.shape))
+        return (
+            f"AslData({grid} voxels, {int(np.sum(self.mask))} in the mask, "
+            f"{self.protocol.n_delays} delays)"
+        )
+
+
+def _broadcast(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
+    try:
+        return np.broadcast_to(np.asarray(values), shape).copy()
+    except ValueError:
+        raise InputError(f"{name} has the shape {np.shape(values)}, {shape} is needed") from None
+
+
+class _ByName:
+    """Maps by name as attributes too: `maps.cbf` is `maps.values['cbf']`."""
+
+    values: Mapping[str, FloatArray]
+
+    def __getitem__(self, name: str) -> FloatArray:
+        """The map of a parameter."""
+        return self.values[name]
+
+    def __getattr__(self, name: str) -> FloatArray:
+        """The map of a parameter."""
+        # by way of __dict__, as copies and pickles ask for attributes before there are any
+        values: Mapping[str, FloatArray] = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(f"{type(self).__name__} has no map {name!r}")
+        return values[name]
+
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PerfusionMaps:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Maps(_ByName):
     """Result of an estimator; every map is 0 outside the fitted voxels.
+
+    `maps.cbf` and `maps['cbf']` are `maps.values['cbf']`, and so for every parameter.
 
     Attributes
     ----------
-    cbf : ndarray, shape (X, Y, Z)
-        Cerebral blood flow [mL/100g/min].
-    att : ndarray, shape (X, Y, Z)
-        Arterial transit time [s].
+    model : KineticModel
+        Whose parameters the maps are of.
+    values : mapping of str to ndarray, shape (X, Y, Z)
+        Map of each parameter, in its unit.
     status : ndarray of int8, shape (X, Y, Z)
         `Status` of each voxel.
-    cbf_sd, att_sd : ndarray or None
-        Standard deviations in the same units, where the method has them.
+    sd : mapping of str to ndarray, shape (X, Y, Z)
+        Standard deviations in the same units; empty where the method has none.
     noise_sd : float or None
         Estimated standard deviation of one difference image [unit of `delta_m`].
+    samples : mapping of str to ndarray, shape (S, X, Y, Z)
+        Draws from the posterior; empty where the method has none.
+    history : mapping of str to ndarray
+        What a training or an iteration recorded, step by step; empty where there is none.
+    affine : ndarray, shape (4, 4)
+        Voxel indices to scanner coordinates [mm].
+    method : str
+        Name of the estimator.
+    stem : str
+        With what the names of its files begin, relative to their folder.
     """
 
-    cbf: FloatArray
-    att: FloatArray
+    model: KineticModel
+    values: Mapping[str, FloatArray]
     status: NDArray[np.int8]
-    cbf_sd: FloatArray | None = None
-    att_sd: FloatArray | None = None
+    sd: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
     noise_sd: float | None = None
+    samples: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+    history: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+    affine: FloatArray = dataclasses.field(default_factory=lambda: np.eye(4))
+    method: str = dataclasses.field(default="", metadata={"static": True})
+    stem: str = dataclasses.field(default=STEM, metadata={"static": True})
+
+    def plot(self, *names: str) -> "Figure":
+        """Draw the maps.
+
+        Parameters
+        ----------
+        *names : str
+            Parameters to draw; all unless given.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A row for each, of up to six axial slices.
+        """
+        from asl_pinn.viz.plots import map_figure  # pictures are no part of the data
+
+        return map_figure(self, names=names or self.model.names)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write the maps as a BIDS derivatives dataset.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where needed.
+
+        Returns
+        -------
+        list of Path
+            The files.
+
+        Raises
+        ------
+        InputError
+            If the folder holds another kind of dataset or cannot be written.
+        """
+        from asl_pinn.io.bids import write_maps  # files are no part of the data
+
+        return write_maps(Path(folder), self)
+
+    def __repr__(self) -> str:
+        """One line: the method, the median of each map, the voxels."""
+        fitted = self.status == Status.FITTED
+        medians = ", ".join(
+            f"{p.symbol} {np.median(self[p.name][fitted]):.{p.digits}f} {p.unit}"
+            for p in self.model.parameters
+            if fitted.any()
+        )
+        return f"Maps({self.method}: medians {medians or 'none'}; {int(fitted.sum())} voxels)"
 
 
 def to_volume(values: Array | NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:
@@ -116,37 +319,17 @@ def to_volume(values: Array | NDArray[Any], where: NDArray[np.bool_]) -> NDArray
     return volume
 
 
-def status_volume(state: NDArray[np.integer[Any]], data: AslData) -> NDArray[np.int8]:
-    """Status of every voxel, from those that were fitted.
-
-    Parameters
-    ----------
-    state : array, shape (V,)
-        `Status` of the valid voxels, in the order of `volume[data.valid]`.
-    data : AslData
-        What was fitted; the mask's other voxels were skipped.
-
-    Returns
-    -------
-    ndarray of int8, shape (X, Y, Z)
-    """
-    valid = data.valid
-    status = to_volume(state.astype(np.int8), valid)
-    status[np.asarray(data.mask, dtype=bool) & ~valid] = Status.SKIPPED
-    return status
-
-
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Phantom:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Phantom(_ByName):
     """A brain whose perfusion is known; every map has shape (X, Y, Z).
+
+    `phantom.cbf` and `phantom['cbf']` are `phantom.values['cbf']`.
 
     Attributes
     ----------
-    cbf : ndarray
-        Cerebral blood flow [mL/100g/min].
-    att : ndarray
-        Arterial transit time [s].
+    values : mapping of str to ndarray
+        True map of each parameter, in its unit.
     m0 : ndarray
         Equilibrium magnetisation of tissue [a.u.].
     t1_tissue : ndarray
@@ -159,10 +342,39 @@ class Phantom:
         Voxel indices to scanner coordinates [mm].
     """
 
-    cbf: FloatArray
-    att: FloatArray
+    values: Mapping[str, FloatArray]
     m0: FloatArray
     t1_tissue: FloatArray
     mask: NDArray[np.bool_]
     grey_matter: NDArray[np.bool_]
     affine: FloatArray
+
+    def truth(self, model: KineticModel) -> dict[str, FloatArray]:
+        """True map of each parameter of a model.
+
+        Parameters
+        ----------
+        model : KineticModel
+            An inferred T1 is that of the phantom.
+
+        Returns
+        -------
+        dict of str to ndarray, shape (X, Y, Z)
+
+        Raises
+        ------
+        InputError
+            If the phantom does not know one of them.
+        """
+        known = {"t1_tissue": self.t1_tissue, **self.values}
+        missing = [name for name in model.names if name not in known]
+        if missing:
+            raise InputError(f"the phantom has no map of {', '.join(missing)}")
+        return {name: known[name] for name in model.names}
+
+    def __repr__(self) -> str:
+        """One line: the grid, the brain and what is known."""
+        grid = " x ".join(map(str, self.mask.shape))
+        return (
+            f"Phantom({grid} voxels, {int(np.sum(self.mask))} of brain; {', '.join(self.values)})"
+        )

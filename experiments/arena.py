@@ -1,6 +1,6 @@
 """The arena: methods x phantoms x noise x seeds, one row a run, and a leaderboard.
 
-python experiments/arena.py [--quick] [--cases=central,lesions] [--methods=nlls,pinn] ...
+python experiments/arena.py [--quick] [--cases=central,lesions] [--methods=nlls,neural-field] ...
 
 Rows that arena.csv holds already are kept: an interrupted run goes on where it was.
 """
@@ -27,16 +27,20 @@ from cases import (
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from asl_pinn.data import PerfusionMaps
+from asl_pinn.data import Maps
 from asl_pinn.errors import InputError
-from asl_pinn.files import write_bytes, write_json
-from asl_pinn.metrics import coverage, scores
+from asl_pinn.evaluation.metrics import coverage, scores
+from asl_pinn.io.atomic import write_bytes, write_json
+from asl_pinn.models import Buxton
 
 LEVELS = (0.5, 0.68, 0.8, 0.9, 0.95, 0.99)
 MODEL_ERRORS = ("T1 10 % high", "efficiency 10 % high", "Rician", "3 % outliers", "motion")
-ABLATIONS = ("spatial-map-edges", "spatial-map-unguided", "pinn-unguided")
+ABLATIONS = ("spatial-map-edges", "spatial-map-no-covariates", "neural-field-no-covariates")
+NOT_RUN = ("nlls --fix=att=1.2", "pinn", "pinn --preset=paper")  # unless they are asked for
+BUXTON = Buxton()
 MEASURES = ("nrmse", "ssim", "ssim_masked", "pcc", "pcc_masked", "bias")
 LESION_KEY = "recovered "
+MARKERS = "osv^D<>phX*"
 Row = dict[str, Any]
 
 _QUICK = flags.DEFINE_bool(
@@ -45,7 +49,7 @@ _QUICK = flags.DEFINE_bool(
 _CASES = flags.DEFINE_list("cases", list(CASES), "Cases, from experiments/cases.py.")
 _METHODS = flags.DEFINE_list(
     "methods",
-    [name for name in METHODS if name != "pinn-paper"],
+    [name for name in METHODS if name not in NOT_RUN],
     "Methods, from experiments/cases.py.",
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", str(RESULTS), "Where to write arena.csv and .md.")
@@ -108,27 +112,27 @@ def _run(name: str, tsnr: float, seed: int, method: str) -> Row:
     except InputError as error:
         return row | {"refused": str(error)}
     row |= {"seconds": round(seconds, 2), "voxels": int(case.phantom.mask.sum())}
-    for quantity in ("cbf", "att"):
-        estimate, truth = getattr(maps, quantity), getattr(case.phantom, quantity)
+    for quantity, estimate in maps.values.items():
+        truth = case.phantom[quantity]
         scored = scores(estimate, truth, case.phantom.mask)
         row |= {f"{quantity} {measure}": round(scored[measure], 5) for measure in MEASURES}
-        sd = getattr(maps, f"{quantity}_sd")
+        sd = maps.sd.get(quantity)
         for level in LEVELS:
             covered = "" if sd is None else coverage(estimate, truth, sd, case.phantom.mask, level)
             row[f"{quantity} coverage {level}"] = covered and round(covered, 5)
     return row | _recovered(case, maps)
 
 
-def _recovered(case: Case, maps: PerfusionMaps) -> Row:
-    """Share of each lesion's contrast that the maps show, of CBF and, where it changes, ATT."""
+def _recovered(case: Case, maps: Maps) -> Row:
+    """Fraction of each lesion's contrast that the maps show, of each parameter that it changes."""
     row: Row = {}
     for name, voxels in case.lesions.items():
-        for quantity in ("cbf", "att"):
-            healthy = getattr(case.healthy, quantity)[voxels].mean()
-            contrast = getattr(case.phantom, quantity)[voxels].mean() - healthy
+        for quantity, estimate in maps.values.items():
+            healthy = case.healthy[quantity][voxels].mean()
+            contrast = case.phantom[quantity][voxels].mean() - healthy
             if contrast != 0.0:
-                shown = getattr(maps, quantity)[voxels].mean() - healthy
-                error = getattr(maps, quantity)[voxels] - getattr(case.phantom, quantity)[voxels]
+                shown = estimate[voxels].mean() - healthy
+                error = estimate[voxels] - case.phantom[quantity][voxels]
                 row[f"{LESION_KEY}{name} {quantity}"] = round(float(shown / contrast), 4)
                 row[f"error {name} {quantity}"] = round(float(np.sqrt(np.mean(error**2))), 4)
     return row
@@ -177,16 +181,16 @@ def _page(rows: list[Row], about: dict[str, Any]) -> str:
     lines += ["", "![Error against noise and time](arena_noise.png)"]
     lines += ["", "![Coverage against nominal level](arena_reliability.png)"]
     others = [case for case in CASES if case not in ("central", *MODEL_ERRORS)]
-    for quantity in ("cbf", "att"):
+    for quantity in BUXTON.names:
         for tsnr in (1.5, 0.5):
-            title = f"## {quantity.upper()} elsewhere, tSNR {tsnr}: nRMSE"
+            title = f"## {BUXTON[quantity].symbol} elsewhere, tSNR {tsnr}: nRMSE"
             lines += ["", title, "", *_by_case(rows, others, quantity, tsnr)]
     lines += ["", "## Coverage of 95 % intervals, means over cases without model error", ""]
     lines += _coverage_table(rows)
-    for quantity in ("cbf", "att"):
-        title = f"## Model errors, {quantity.upper()}, tSNR 1.5: nRMSE (bias)"
+    for quantity in BUXTON.names:
+        title = f"## Model errors, {BUXTON[quantity].symbol}, tSNR 1.5: nRMSE (bias)"
         lines += ["", title, "", *_by_case(rows, ["central", *MODEL_ERRORS], quantity, 1.5, True)]
-    lines += ["", "## Lesions: share of the contrast recovered (root mean square error inside)"]
+    lines += ["", "## Lesions: fraction of the contrast recovered (root mean square error inside)"]
     for tsnr in (1.5, 0.5):
         lines += ["", f"tSNR {tsnr}", "", *_lesion_table(rows, tsnr)]
     return "\n".join([*lines, "", foot(about), ""])
@@ -194,8 +198,8 @@ def _page(rows: list[Row], about: dict[str, Any]) -> str:
 
 def _leaderboard(rows: list[Row], tsnr: float) -> list[str]:
     columns = {
-        f"{quantity.upper()} {label}": f"{quantity} {measure}"
-        for quantity in ("cbf", "att")
+        f"{BUXTON[quantity].symbol} {label}": f"{quantity} {measure}"
+        for quantity in BUXTON.names
         for label, measure in {
             "nRMSE": "nrmse",
             "SSIM": "ssim_masked",
@@ -235,7 +239,7 @@ def _coverage_table(rows: list[Row]) -> list[str]:
     for method in _methods(rows):
         values = [
             mean_sd(_select(sound, f"{quantity} coverage 0.95", tsnr=tsnr, method=method))
-            for quantity in ("cbf", "att")
+            for quantity in BUXTON.names
             for tsnr in (1.5, 0.5)
         ]
         cells.append([method, *values])
@@ -248,52 +252,56 @@ def _lesion_table(rows: list[Row], tsnr: float) -> list[str]:
     cells = []
     for method in _methods(ill):
         where = {"tsnr": tsnr, "method": method}
-        shares = [mean_sd(_select(ill, name, **where), 2) for name in names]
+        fractions = [mean_sd(_select(ill, name, **where), 2) for name in names]
         errors = [
             np.mean(_select(ill, name.replace(LESION_KEY, "error "), **where) or [np.nan])
             for name in names
         ]
-        pairs = zip(shares, errors, strict=True)
-        cells.append([method, *(f"{share} ({error:.3g})" for share, error in pairs)])
+        pairs = zip(fractions, errors, strict=True)
+        cells.append([method, *(f"{fraction} ({error:.3g})" for fraction, error in pairs)])
     return table(["method", *(name.removeprefix(LESION_KEY) for name in names)], cells)
 
 
 def _noise_plot(rows: list[Row]) -> Figure:
     """NRMSE over tSNR, and over time at tSNR 1.5, on the central slice."""
     figure = Figure(figsize=(10, 8), layout="constrained")
-    for axes, quantity in zip(figure.subplots(2, 2), ("cbf", "att"), strict=True):
+    for axes, quantity in zip(figure.subplots(2, 2), BUXTON.names, strict=True):
         for number, method in enumerate(_methods(rows)):
             where = {"case": "central", "method": method}
             levels = sorted({float(row["tsnr"]) for row in rows if row["case"] == "central"})
             errors = [_select(rows, f"{quantity} nrmse", tsnr=tsnr, **where) for tsnr in levels]
             shown = [(t, np.mean(e)) for t, e in zip(levels, errors, strict=True) if e]
-            style = {"color": f"C{number}", "marker": "osv^D<>ph"[number], "label": method}
+            style = {"color": f"C{number}", "marker": MARKERS[number], "label": method}
             axes[0].plot(*zip(*shown, strict=True), **style) if shown else None
             seconds = _select(rows, "seconds", tsnr=1.5, **where)
             errors = _select(rows, f"{quantity} nrmse", tsnr=1.5, **where)
             if errors:
                 axes[1].plot(np.median(seconds), np.mean(errors), linestyle="none", **style)
-        axes[0].set(xlabel="tSNR", ylabel=f"{quantity.upper()} nRMSE", xscale="log", yscale="log")
+        axes[0].set(
+            xlabel="tSNR", ylabel=f"{BUXTON[quantity].symbol} nRMSE", xscale="log", yscale="log"
+        )
         axes[1].set(xlabel="time, median [s]", xscale="log", yscale="log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def _reliability(rows: list[Row]) -> Figure:
-    """Share of voxels covered over the nominal level, cases without model error."""
+    """Fraction of voxels covered over the nominal level, cases without model error."""
     sound = [row for row in rows if row["case"] not in MODEL_ERRORS]
     figure = Figure(figsize=(10, 8), layout="constrained")
     for row_axes, tsnr in zip(figure.subplots(2, 2), (1.5, 0.5), strict=True):
-        for axes, quantity in zip(row_axes, ("cbf", "att"), strict=True):
+        for axes, quantity in zip(row_axes, BUXTON.names, strict=True):
             axes.plot([0.5, 1.0], [0.5, 1.0], color="black", linewidth=0.8)
             for number, method in enumerate(_methods(rows)):
                 where = {"tsnr": tsnr, "method": method}
-                shares = [_select(sound, f"{quantity} coverage {lv}", **where) for lv in LEVELS]
-                if all(shares):
-                    means = [np.mean(share) for share in shares]
-                    style = {"color": f"C{number}", "marker": "osv^D<>ph"[number]}
+                covered = [_select(sound, f"{quantity} coverage {lv}", **where) for lv in LEVELS]
+                if all(covered):
+                    means = [np.mean(values) for values in covered]
+                    style = {"color": f"C{number}", "marker": MARKERS[number]}
                     axes.plot(LEVELS, means, label=method, **style)
-            axes.set(title=f"{quantity.upper()}, tSNR {tsnr}", xlabel="level", ylabel="coverage")
+            axes.set(
+                title=f"{BUXTON[quantity].symbol}, tSNR {tsnr}", xlabel="level", ylabel="coverage"
+            )
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 

@@ -17,9 +17,9 @@ from bench import estimators, network, scaling, startup, voxelwise
 from bench.measure import COLUMNS, limits
 from cases import foot, make_case, provenance, table
 
-from asl_pinn.files import write_bytes, write_json
+from asl_pinn.io.atomic import write_bytes, write_json
 
-_QUICK = flags.DEFINE_bool("quick", False, "Fewer runs, and the quick rows alone: 2 minutes.")
+_QUICK = flags.DEFINE_bool("quick", False, "Fewer runs, and the quick rows alone: 4 minutes.")
 _ASLTK = flags.DEFINE_bool("asltk", False, "Compare with asltk, in an environment of its own.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each row, after the first.", 1)
 _VOLUME_REPEATS = flags.DEFINE_integer("volume_repeats", 5, "The same for whole volumes.", 1)

@@ -15,50 +15,72 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn import __version__, encoding
-from asl_pinn.blur import blur_inside, blur_widths
-from asl_pinn.data import AslData, PerfusionMaps, Phantom
-from asl_pinn.degrade import (
+from asl_pinn import __version__, models
+from asl_pinn.acquisition import encoding
+from asl_pinn.acquisition.protocol import Protocol, label_durations, time_encoded_protocol
+from asl_pinn.data import AslData, Maps, Phantom
+from asl_pinn.errors import InputError
+from asl_pinn.estimators.base import RunContext, estimate_maps
+from asl_pinn.estimators.options import ByParameter
+from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.numerics.smoothing import blur_inside, blur_widths
+from asl_pinn.simulation.acquire import STATIC_SIGNAL, noise_free, noise_sd, simulate
+from asl_pinn.simulation.artefacts import (
     rician,
     with_noisy_delay,
     with_outliers,
     with_wrong_efficiency,
     with_wrong_t1,
 )
-from asl_pinn.errors import InputError
-from asl_pinn.estimators import get_estimator
-from asl_pinn.execution import Execution
-from asl_pinn.phantoms import add_lesions, mni_phantom, select_slices
-from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
-from asl_pinn.simulate import STATIC_SIGNAL, noise_free, noise_sd, simulate
+from asl_pinn.simulation.phantoms import add_lesions, mni_phantom, select_slices
 
 RESULTS = Path(__file__).parent / "results"
 PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
 
-METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    "nlls": ("nlls", {}),
-    "nlls-smoothed": ("nlls-smoothed", {}),
-    "spatial-map-plain": (
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """An estimator, what is set beside its defaults, and the parameters that are held."""
+
+    estimator: str
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    held: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+_NO_COVARIATES = {"covariates": "none"}
+
+METHODS = {
+    "nlls": Method("nlls"),
+    "nlls --fix=att=1.2": Method("nlls", held={"att": 1.2}),
+    "nlls-smoothed": Method("nlls-smoothed"),
+    "spatial-map-plain": Method(
         "spatial-map",
         {
-            "cbf_scale": "log",
-            "att_order": 1,
-            "cbf_edge_dof": 0.0,
-            "att_edge_dof": 0.0,
-            "guide": "none",
+            "amplitude_scale": "log",
+            "order": ByParameter.of(1),
+            "edge_dof": ByParameter.of(0),
+            **_NO_COVARIATES,
         },
     ),
-    "spatial-map-edges": (
+    "spatial-map-edges": Method(
         "spatial-map",
-        {"cbf_scale": "log", "att_order": 1, "att_edge_dof": 1.0, "guide": "none"},
+        {
+            "amplitude_scale": "log",
+            "order": ByParameter.of(1),
+            "edge_dof": ByParameter.of(1),
+            **_NO_COVARIATES,
+        },
     ),
-    "spatial-map-unguided": ("spatial-map", {"guide": "none"}),
-    "spatial-map": ("spatial-map", {}),
-    "pinn-unguided": ("pinn", {"guide": "none", "cbf_omega": 32.0}),
-    "pinn": ("pinn", {}),
-    "pinn-paper": ("pinn", {"preset": "paper"}),
+    "spatial-map-no-covariates": Method("spatial-map", _NO_COVARIATES),
+    "spatial-map": Method("spatial-map"),
+    "neural-field-no-covariates": Method(
+        "neural-field", {"omega": ByParameter.of(8, cbf=32), **_NO_COVARIATES}
+    ),
+    "neural-field": Method("neural-field"),
+    "pinn": Method("pinn"),
+    "pinn --preset=paper": Method("pinn", {"preset": "paper"}),
 }
-"""Name in the tables: estimator and what it sets beside its defaults."""
+"""Methods by their names in the tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,9 +134,17 @@ def _blurred(fwhm: float, tsnr: float, seed: int) -> Case:
     """A brain whose maps are as smooth as a point-spread function would leave them."""
     brain = select_slices(_brain(3), "central")
     widths = blur_widths(fwhm, brain.affine, brain.mask.shape)
-    names = ("cbf", "att", "m0", "t1_tissue")
-    maps = {name: blur_inside(getattr(brain, name), brain.mask, widths) for name in names}
-    return _case(dataclasses.replace(brain, **maps), PROTOCOL, tsnr, seed)
+
+    def blurred(volume: NDArray[np.floating]) -> NDArray[np.floating]:
+        return blur_inside(volume, brain.mask, widths)
+
+    smooth = dataclasses.replace(
+        brain,
+        values={name: blurred(volume) for name, volume in brain.values.items()},
+        m0=blurred(brain.m0),
+        t1_tissue=blurred(brain.t1_tissue),
+    )
+    return _case(smooth, PROTOCOL, tsnr, seed)
 
 
 def _with_lesions(tsnr: float, seed: int) -> Case:
@@ -171,8 +201,8 @@ CASES: dict[str, Callable[[float, int], Case]] = {
 """Simulated acquisitions by name: (tSNR, seed) -> case."""
 
 
-def run_method(name: str, data: AslData, **options: Any) -> tuple[PerfusionMaps, float]:
-    """Fit data with a method of the table, seed 0.
+def run_method(name: str, data: AslData, **options: Any) -> tuple[Maps, float]:
+    """Fit Buxton's model to data with a method of the table, seed 0.
 
     Parameters
     ----------
@@ -181,25 +211,29 @@ def run_method(name: str, data: AslData, **options: Any) -> tuple[PerfusionMaps,
     data : AslData
         To be fitted.
     **options
-        What to set beside the method's own settings.
+        What to set beside the method's own options.
 
     Returns
     -------
-    maps : PerfusionMaps
+    maps : Maps
     seconds : float
         Wall time, compilation included if there was any.
 
     Raises
     ------
     InputError
-        If there is no such method.
+        If there is no such method, or it refuses the data.
     """
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; choose {', '.join(METHODS)}")
-    method, settings = METHODS[name]
-    estimator = get_estimator(method)
+    method = METHODS[name]
+    model = models.fix(models.Buxton(), **method.held)
+    estimator = get_estimator(method.estimator)
+    chosen = estimator.options(**method.options, **options)
     begin = time.perf_counter()
-    maps = estimator.fit(data, estimator.options(**settings, **options), Execution(progress=True))
+    maps = estimate_maps(
+        data, method.estimator, estimator, model, chosen, RunContext(progress=True)
+    )
     return maps, time.perf_counter() - begin
 
 

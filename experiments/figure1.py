@@ -1,6 +1,6 @@
 """Figure 1: maps of CBF and ATT and their relative errors, beside the truth.
 
-python experiments/figure1.py [--methods=nlls,spatial-map,pinn] [--tsnr=1.5,0.5] [--seed=0] ...
+python experiments/figure1.py [--methods=nlls,spatial-map,neural-field] [--tsnr=1.5,0.5] ...
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from pathlib import Path
 from absl import app, flags
 from cases import RESULTS, foot, make_case, provenance, run_method
 
-from asl_pinn.files import write_bytes
-from asl_pinn.plots import comparison_figure
+from asl_pinn.io.atomic import write_bytes
+from asl_pinn.viz.plots import comparison_figure, png
 
 _METHODS = flags.DEFINE_list(
-    "methods", ["nlls", "spatial-map", "pinn"], "Methods, from experiments/cases.py."
+    "methods", ["nlls", "spatial-map", "neural-field"], "Methods, from experiments/cases.py."
 )
 _TSNR = flags.DEFINE_list("tsnr", ["1.5", "0.5"], "Temporal signal-to-noise ratios.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the noise.")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
         maps = {name: run_method(name, case.data)[0] for name in _METHODS.value}
         picture = output_dir / f"figure1_tsnr-{tsnr:g}.png"
         title = f"Phantom mni, {_SLICE.value} slice, tSNR {tsnr:g}"
-        write_bytes(picture, comparison_figure(case.phantom, maps, title))
+        write_bytes(picture, png(comparison_figure(case.phantom, maps, title)))
         lines += [f"![{title}]({picture.name})", ""]
         print(picture)
     write_bytes(output_dir / "figure1.md", "\n".join([*lines, foot(provenance()), ""]).encode())

@@ -1,8 +1,8 @@
-"""Held-out delays: fit all delays but one, predict that one, and measure the error.
+"""Cross-validation over delays: fit all but one, predict that one, and measure the error.
 
 It needs no truth, and so compares methods in vivo.
 
-python experiments/heldout.py [--bids_dir=DIR] [--methods=nlls,pinn] ...
+python experiments/heldout.py [--bids_dir=DIR] [--methods=nlls,spatial-map] ...
 """
 
 from collections.abc import Sequence
@@ -12,17 +12,18 @@ import numpy as np
 from absl import app, flags
 from cases import RESULTS, foot, provenance, run_method
 
-from asl_pinn import bids
-from asl_pinn.data import AslData, PerfusionMaps
-from asl_pinn.files import write_bytes, write_json
-from asl_pinn.holdout import prediction_error, without_delay
+from asl_pinn.data import AslData, Maps
+from asl_pinn.evaluation.cross_validation import prediction_error, without_measurement
+from asl_pinn.io import bids
+from asl_pinn.io.atomic import write_bytes, write_json
+from asl_pinn.models import Buxton
 
 INVIVO = Path(__file__).parents[2] / "shared" / "data" / "invivo-te-pcasl"
 
 _BIDS_DIR = flags.DEFINE_string("bids_dir", str(INVIVO), "Dataset, of which the first run is used.")
 _METHODS = flags.DEFINE_list(
     "methods",
-    ["nlls", "nlls-smoothed", "spatial-map", "pinn"],
+    ["nlls", "nlls-smoothed", "spatial-map", "neural-field"],
     "Methods, from experiments/cases.py.",
 )
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -41,13 +42,13 @@ def main(argv: Sequence[str]) -> None:
     delays = range(data.protocol.n_delays)
     errors = {
         method: [
-            prediction_error(run_method(method, without_delay(data, delay))[0], data, delay)
+            prediction_error(run_method(method, without_measurement(data, delay))[0], data, delay)
             for delay in delays
         ]
         for method in _METHODS.value
     }
-    zero = np.zeros_like(data.m0)
-    nothing = PerfusionMaps(cbf=zero, att=zero, status=zero)
+    model, zero = Buxton(), np.zeros_like(data.m0)
+    nothing = Maps(model, dict.fromkeys(model.names, zero), status=zero.astype(np.int8))
     errors["no signal at all"] = [prediction_error(nothing, data, delay) for delay in delays]
     page = _markdown(data, errors)
     about = provenance()
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 def _markdown(data: AslData, errors: dict[str, list[float]]) -> str:
     t = [f"t = {t:.2f} s, τ = {tau:.2f} s" for t, tau in _timing(data)]
     lines = [
-        "# Prediction of delays that were held out",
+        "# Prediction of delays that were left out",
         "",
         f"Root mean square error over {data.valid.sum()} voxels, in the unit of the images; "
         "the last column is over all delays.",

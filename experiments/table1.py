@@ -1,6 +1,6 @@
 """Table 1: accuracy of the methods on the arena, beside the published numbers.
 
-python experiments/table1.py [--methods=nlls,pinn,pinn-paper] [--seeds=0,1,2,3,4] ...
+python experiments/table1.py [--methods=nlls,neural-field] [--seeds=0,1,2,3,4] [--resume] ...
 """
 
 import itertools
@@ -12,8 +12,11 @@ from typing import Any
 from absl import app, flags
 from cases import RESULTS, foot, make_case, mean_sd, provenance, run_method, table
 
-from asl_pinn.files import write_bytes, write_json
-from asl_pinn.metrics import scores
+from asl_pinn.evaluation.metrics import scores
+from asl_pinn.io.atomic import write_bytes, write_json
+from asl_pinn.models import Buxton
+
+BUXTON = Buxton()
 
 PUBLISHED = {
     (1.5, "cbf"): {"PINN": (0.825, 0.969), "NLLS": (0.786, 0.944)},
@@ -34,15 +37,17 @@ MEASURES = {
     "pre_sd": "PRE SD [%]",
 }
 
+PAPER = "pinn --preset=paper"
+
 _METHODS = flags.DEFINE_list(
     "methods",
-    ["nlls", "nlls-smoothed", "spatial-map", "pinn", "pinn-paper"],
+    ["nlls", "nlls-smoothed", "spatial-map", "neural-field", PAPER],
     "Methods, from experiments/cases.py.",
 )
 _TSNR = flags.DEFINE_list("tsnr", ["1.5", "0.5"], "Temporal signal-to-noise ratios.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of the noise.")
 _SLICE = flags.DEFINE_string("slice", "central", "Slice of the phantom.")
-_PAPER_STEPS = flags.DEFINE_integer("paper_steps", None, "Steps of pinn-paper, if not its own.", 1)
+_PAPER_STEPS = flags.DEFINE_integer("paper_steps", None, f"Steps of {PAPER}, if not its own.", 1)
 _RESUME = flags.DEFINE_bool("resume", False, "Keep the runs that the JSON file holds already.")
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", str(RESULTS), "Where to write table1.md and .json.")
 
@@ -67,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _runs(known: set[tuple[Any, ...]]) -> Iterator[Row]:
     for method in _METHODS.value:
-        paper_steps = _PAPER_STEPS.value if method == "pinn-paper" else None
+        paper_steps = _PAPER_STEPS.value if method == PAPER else None
         options = {"steps": paper_steps} if paper_steps else {}
         first = True
         for tsnr, seed in itertools.product(map(float, _TSNR.value), map(int, _SEEDS.value)):
@@ -77,9 +82,8 @@ def _runs(known: set[tuple[Any, ...]]) -> Iterator[Row]:
             case = make_case(_SLICE.value, tsnr, seed)
             maps, seconds = run_method(method, case.data, **options)
             row |= {"seconds": round(seconds, 2), "compiled": first}
-            for name in ("cbf", "att"):
-                truth = getattr(case.phantom, name)
-                row[name] = scores(getattr(maps, name), truth, case.phantom.mask)
+            for name, estimate in maps.values.items():
+                row[name] = scores(estimate, case.phantom[name], case.phantom.mask)
             print(f"{method} tSNR {tsnr} seed {seed}: {seconds:.1f} s", flush=True)
             first = False
             yield row
@@ -110,18 +114,18 @@ def _markdown(rows: list[Row], about: dict[str, Any]) -> str:
 def _score_table(rows: list[Row]) -> list[str]:
     groups: dict[tuple[float, str, str], list[dict[str, float]]] = {}
     for row in rows:
-        for name in ("cbf", "att"):
+        for name in [name for name in BUXTON.names if name in row]:
             groups.setdefault((row["tsnr"], name, _label(row)), []).append(row[name])
     cells = []
     shown = {(tsnr, name) for tsnr, name, _ in groups}
-    for tsnr, name in sorted(shown, key=lambda key: (-key[0], key[1] == "att")):
+    for tsnr, name in sorted(shown, key=lambda key: (-key[0], BUXTON.names.index(key[1]))):
         for method, (ssim, pcc) in PUBLISHED.get((tsnr, name), {}).items():
             blank = [""] * (len(MEASURES) - 2)
-            cells.append([f"{tsnr}", name.upper(), f"published {method}", ssim, pcc, *blank])
+            cells.append([f"{tsnr}", BUXTON[name].symbol, f"published {method}", ssim, pcc, *blank])
         for (row_tsnr, row_name, label), scored in groups.items():
             if (row_tsnr, row_name) == (tsnr, name):
                 values = [mean_sd([score[measure] for score in scored]) for measure in MEASURES]
-                cells.append([f"{tsnr}", name.upper(), label, *values])
+                cells.append([f"{tsnr}", BUXTON[name].symbol, label, *values])
     return table(["tSNR", "map", "method", *MEASURES.values()], cells)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from asl_pinn.acquisition.protocol import label_durations, time_encoded_protocol
 from asl_pinn.data import AslData, Phantom
-from asl_pinn.protocol import label_durations, time_encoded_protocol
 
 SHAPE = (6, 6, 3)
 AFFINE = np.array([[-3.0, 0, 0, 9], [0, 3, 0, -12], [0, 0, 4, 5], [0, 0, 0, 1]])
@@ -32,6 +32,9 @@ METADATA = {
     "BackgroundSuppression": False,
     "M0Type": "Separate",
     "RepetitionTimePreparation": 6.0,
+    "EchoTime": 0.012,
+    "FlipAngle": 90,
+    "MagneticFieldStrength": 3,
 }
 
 
@@ -93,8 +96,7 @@ def validation_errors(root: Path) -> list[dict[str, Any]]:
 
 def phantom() -> Phantom:
     return Phantom(
-        cbf=np.where(MASK, 60.0, 0.0),
-        att=np.where(MASK, 1.2, 0.0),
+        {"cbf": np.where(MASK, 60.0, 0.0), "att": np.where(MASK, 1.2, 0.0)},
         m0=M0,
         t1_tissue=np.full(SHAPE, 1.3),
         mask=MASK,

@@ -8,10 +8,9 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
-from pictures import draw_nothing
 
+from asl_pinn.acquisition.protocol import Protocol, label_durations, time_encoded_protocol
 from asl_pinn.data import Phantom
-from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
 
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
@@ -43,6 +42,8 @@ def float64() -> Iterator[None]:
 @pytest.fixture
 def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pictures, where they do not matter."""
+    from pictures import draw_nothing  # matplotlib takes a second to import
+
     draw_nothing(monkeypatch)
 
 
@@ -60,8 +61,7 @@ def phantom() -> Phantom:
     cbf = 45.0 + 20.0 * np.sin(2.0 * x + z)
     att = 1.2 + 0.4 * np.cos(2.5 * y) * np.cos(x)
     return Phantom(
-        cbf=np.where(mask, cbf, 0.0),
-        att=np.where(mask, att, 0.0),
+        {"cbf": np.where(mask, cbf, 0.0), "att": np.where(mask, att, 0.0)},
         m0=np.where(mask, 900.0 + 100.0 * y, 0.0),
         t1_tissue=1.2 + 0.2 * x,
         mask=mask,

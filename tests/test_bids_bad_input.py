@@ -22,10 +22,10 @@ from bids_fixtures import (
     write_dataset,
 )
 
-from asl_pinn.bids import find_runs, read_run
-from asl_pinn.bids.images import load_image
-from asl_pinn.encoding import encode, encoding_matrix
+from asl_pinn.acquisition.encoding import encode, encoding_matrix
 from asl_pinn.errors import InputError
+from asl_pinn.io.bids import find_runs, read_run
+from asl_pinn.io.bids.images import load_image
 
 ASL = "sub-01/perf/sub-01_asl.nii.gz"
 JSON = "sub-01/perf/sub-01_asl.json"
@@ -141,6 +141,33 @@ def refusal(root: Path, **options) -> str:
             {"MRAcquisitionType": "2D", "SliceTiming": [0.0, -0.1, 0.1]},
             "zero or more",
         ),
+        refused(
+            "Volumes of several echoes in a series",
+            {"EchoTime": [0.012, 0.03, 0.012]},
+            "EchoTime holds several values (0.012, 0.03 s)",
+        ),
+        ({"EchoTime": [0.012, 0.03]}, "EchoTime holds several values (0.012, 0.03 s)"),
+        ({"EchoTime": [0.012, float("nan"), 0.012]}, "EchoTime holds several values"),
+        ({"EchoTime": "short"}, "EchoTime must be a number"),
+        refused("Look-Locker readouts", {"LookLocker": True}, "LookLocker is true"),
+        ({"LookLocker": "yes"}, "LookLocker must be true or false"),
+        refused(
+            "Readouts of small flip angles, below 60 degrees",
+            {"FlipAngle": 35},
+            "FlipAngle is 35 degrees",
+        ),
+        ({"FlipAngle": [90, 25, 90]}, "FlipAngle is 25 degrees"),
+        ({"FlipAngle": [8, 8, 8, 8, 90]}, "FlipAngle is 8 degrees"),
+        ({"FlipAngle": float("nan")}, "FlipAngle is nan degrees"),
+        ({"FlipAngle": "large"}, "FlipAngle must be a number"),
+        refused(
+            "A field strength at which T1 is not known, unless flags give T1",
+            {"MagneticFieldStrength": 9.4},
+            "give --t1_blood and --t1_tissue in seconds",
+        ),
+        ({"MagneticFieldStrength": 0}, "MagneticFieldStrength is 0 T"),
+        ({"MagneticFieldStrength": "3T"}, "MagneticFieldStrength must be a number"),
+        ({"MagneticFieldStrength": [3, 3, 3]}, "MagneticFieldStrength must be a number"),
         (
             {"MRAcquisitionType": "2D", "SliceTiming": [0.0], "SliceEncodingDirection": "z"},
             "SliceEncodingDirection is 'z'",
@@ -264,6 +291,7 @@ def test_encoding_keys(tmp_path, changes, n_volumes, fault):
             "'n/a' cannot be quantified",
         ),
         refused("M0 volumes alone", "volume_type\nm0scan\nm0scan\nm0scan\n", "nothing to quantify"),
+        ("volume_type\nm0scan\nnoRF\nnoRF\n", "only m0scan and noRF volumes"),
         refused(
             "Differences among controls and labels",
             "volume_type\ndeltam\ncontrol\nlabel\n",
@@ -581,6 +609,45 @@ def test_m0_included_without_m0_volumes(tmp_path):
     message = refusal(write_dataset(tmp_path, metadata={"M0Type": "Included"}))
     assert CONTEXT in message
     assert "no volume is an m0scan" in message
+
+
+@pytest.mark.refused(
+    "An M0 of a repetition time that cannot be: 0 or in milliseconds", "RepetitionTimePreparation"
+)
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"RepetitionTimePreparation": 0}, "RepetitionTimePreparation must be positive"),
+        ({"RepetitionTimePreparation": [8.0, 0.0]}, "RepetitionTimePreparation must be positive"),
+        ({"RepetitionTimePreparation": 6000}, "not milliseconds"),
+        ({"RepetitionTimePreparation": "long"}, "RepetitionTimePreparation must be a number"),
+        ({"RepetitionTime": 0}, "RepetitionTime must be positive"),
+    ],
+)
+def test_repetition_time_of_m0(tmp_path, keys, fault):
+    root = write_dataset(tmp_path)
+    sidecar = M0SCAN.replace(".nii.gz", ".json")
+    save_json(root / sidecar, keys)
+    message = refusal(root)
+    assert sidecar in message
+    assert fault in message
+
+
+def test_repetition_time_of_an_included_m0(tmp_path):
+    root = write_dataset(
+        tmp_path,
+        types=("m0scan", "deltam", "deltam"),
+        metadata={"M0Type": "Included", "RepetitionTimePreparation": [0.0, 4.0, 4.0]},
+    )
+    message = refusal(root)
+    assert JSON in message
+    assert "RepetitionTimePreparation must be positive, it holds 0" in message
+
+
+def test_field_strength_without_one_of_the_flags(tmp_path):
+    root = write_dataset(tmp_path, metadata={"MagneticFieldStrength": 9.4})
+    assert "give --t1_tissue in seconds" in refusal(root, t1_blood=2.4)
+    assert "give --t1_blood in seconds" in refusal(root, t1_tissue=1.9)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Accepted variants of BIDS ASL datasets and what is read from them."""
 
 import gzip
+import itertools
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -21,9 +23,11 @@ from bids_fixtures import (
 )
 from numpy.typing import NDArray
 
-from asl_pinn.bids import find_runs, maps_sidecar, read_run
+from asl_pinn import models
+from asl_pinn.acquisition.constants import RELAXATION_TIMES
+from asl_pinn.acquisition.encoding import encode, encoding_matrix
 from asl_pinn.data import AslData
-from asl_pinn.encoding import encode, encoding_matrix
+from asl_pinn.io.bids import find_runs, maps_sidecar, read_run
 
 INVIVO = Path(__file__).parents[1] / ".." / "shared" / "data" / "invivo-te-pcasl"
 CONTROL = np.full((*SHAPE, 1), 500.0, np.float32)
@@ -52,6 +56,7 @@ def test_decoded_series(tmp_path):
     np.testing.assert_allclose(data.protocol.label_duration, PROTOCOL.label_duration)
     np.testing.assert_allclose(data.protocol.pld, PROTOCOL.pld)
     assert (data.protocol.labeling_efficiency, data.protocol.t1_blood) == (0.8, 1.65)
+    assert data.stem == "sub-01/perf/sub-01"
     assert messages == ()
 
 
@@ -125,12 +130,12 @@ def test_forms_of_tables(tmp_path):
     np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
 
 
-@pytest.mark.accepted("A single delay: for `--method=fixed-att` with `--att`, a note says why")
+@pytest.mark.accepted("A single delay: for `--fix=att=1.2`, a note says why")
 def test_single_delay_is_noted(tmp_path):
     timing = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.5}
     data, messages = read(write_dataset(tmp_path, metadata=timing))
     assert data.protocol.n_delays == 1
-    assert mentions(messages, "one delay does not tell ATT")
+    assert mentions(messages, "a single delay", "--fix=att")
 
 
 @pytest.mark.accepted("Phase images beside the magnitude (`part-phase`): left alone")
@@ -348,6 +353,118 @@ def test_short_repetition_time_of_m0_is_noted(tmp_path):
     assert mentions(read(root)[1], "2.5 s", "not corrected")
 
 
+@pytest.mark.accepted("An M0 scan that states `RepetitionTime` alone, or one time for each volume")
+@pytest.mark.parametrize(
+    ("keys", "note"),
+    [
+        ({"RepetitionTime": 2.5}, "2.5 s"),
+        ({"RepetitionTime": 2.5, "RepetitionTimePreparation": 8.0}, None),
+        ({"RepetitionTimePreparation": [8.0, 2.5]}, "2.5 s"),
+        ({"RepetitionTimePreparation": [8.0, 9.0]}, None),
+    ],
+)
+def test_repetition_times_of_an_m0_scan(tmp_path, keys, note):
+    root = write_dataset(tmp_path, m0=np.stack([M0, M0], -1))
+    save_json(root / "sub-01" / "perf" / "sub-01_m0scan.json", keys)
+    messages = read(root)[1]
+    assert mentions(messages, note, "not corrected") if note else messages == ()
+
+
+@pytest.mark.accepted("M0 volumes in the series: the shortest of their own repetition times counts")
+@pytest.mark.parametrize(
+    ("times", "note"),
+    [([9.0, 3.0, 3.0, 3.0, 8.0], None), ([9.0, 3.0, 3.0, 3.0, 4.5], "4.5 s"), (4.0, "4 s")],
+)
+def test_repetition_times_of_m0_included(tmp_path, times, note):
+    root = write_dataset(
+        tmp_path,
+        volumes=np.concatenate([M0[..., None], DELTA_M, M0[..., None]], -1),
+        types=("m0scan", "deltam", "deltam", "deltam", "m0scan"),
+        metadata={
+            "M0Type": "Included",
+            "LabelingDuration": [0.0, *METADATA["LabelingDuration"], 0.0],
+            "PostLabelingDelay": [0.0, *METADATA["PostLabelingDelay"], 0.0],
+            "RepetitionTimePreparation": times,
+        },
+        m0=None,
+    )
+    messages = read(root)[1]
+    assert mentions(messages, note, "not corrected") if note else messages == ()
+
+
+@pytest.mark.accepted("An M0 scan without a repetition time: not checked, a note says so")
+def test_missing_repetition_time_of_m0_is_noted(tmp_path):
+    root = write_dataset(tmp_path)
+    (root / "sub-01" / "perf" / "sub-01_m0scan.json").unlink()
+    assert mentions(read(root)[1], "sub-01_m0scan.nii.gz", "could not be checked")
+
+
+WITH_M0 = ("m0scan", "deltam", "deltam", "deltam")
+
+
+@pytest.mark.parametrize(
+    ("types", "keys"),
+    [
+        accepted("One `EchoTime` for all volumes", ("deltam",) * 3, {"EchoTime": 0.03}),
+        accepted("`EchoTime` of each volume, all alike", ("deltam",) * 3, {"EchoTime": [0.03] * 3}),
+        accepted(
+            "M0 volumes in the series of another `EchoTime` or `FlipAngle`",
+            WITH_M0,
+            {"EchoTime": [0.01, 0.03, 0.03, 0.03], "FlipAngle": [20, 90, 90, 90]},
+        ),
+        accepted(
+            "`FlipAngle` of 60 degrees and more, as EPI, 3D GRASE and balanced SSFP have it",
+            ("deltam",) * 3,
+            {"FlipAngle": [60, 70, 180], "LookLocker": False},
+        ),
+        (("deltam",) * 3, {"FlipAngle": None, "EchoTime": None}),
+    ],
+)
+def test_readouts(tmp_path, types, keys):
+    extra = [0.0] * types.count("m0scan")
+    timing = {key: extra + METADATA[key] for key in ("LabelingDuration", "PostLabelingDelay")}
+    volumes = np.concatenate([M0[..., None]] * len(extra) + [DELTA_M], -1)
+    kind = {"M0Type": "Included" if extra else "Separate"}
+    root = write_dataset(tmp_path, volumes=volumes, types=types, metadata=timing | kind | keys)
+    data, messages = read(root)
+    np.testing.assert_array_equal(data.delta_m, DELTA_M)
+    assert messages == ()
+
+
+@pytest.mark.accepted("Volumes without excitation (`noRF`): left out, a note says so")
+def test_volumes_without_excitation_are_left_out(tmp_path):
+    noise = np.full((*SHAPE, 1), np.nan, np.float32)
+    root = write_dataset(
+        tmp_path,
+        volumes=np.concatenate([noise, DELTA_M, noise], -1),
+        types=("noRF", "deltam", "deltam", "deltam", "noRF"),
+        metadata={
+            "LabelingDuration": [0.0, *METADATA["LabelingDuration"], 0.0],
+            "PostLabelingDelay": [-1.0, *METADATA["PostLabelingDelay"], 0.0],
+            "FlipAngle": [0, 90, 90, 90, 0],
+        },
+    )
+    data, messages = read(root)
+    np.testing.assert_array_equal(data.delta_m, DELTA_M)
+    np.testing.assert_allclose(data.protocol.pld, PROTOCOL.pld)
+    assert messages == ("volumes without excitation (noRF) are left out: 2",)
+
+
+def test_volumes_without_excitation_are_left_out_of_cycles(tmp_path):
+    images = encode(DELTA_M, CONTROL[..., 0], encoding_matrix(4)).astype(np.float32)
+    metadata = {
+        "LabelingDuration": 2.0,
+        "PostLabelingDelay": 0.25,
+        "TimeEncodedMatrixSize": 4,
+        "TimeEncodedMatrixType": "hadamard",
+        "TimeEncodedSubBolusDurations": PROTOCOL.label_duration.tolist(),
+    }
+    volumes = np.concatenate([images, np.zeros((*SHAPE, 1), np.float32)], -1)
+    types = ("control", "label", "label", "label", "noRF")
+    data, _ = read(write_dataset(tmp_path, volumes=volumes, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.delta_m, DELTA_M, atol=1e-3)
+
+
 @pytest.mark.parametrize(
     ("changes", "efficiency", "note"),
     [
@@ -479,7 +596,8 @@ def test_description_of_a_series_is_not_that_of_its_maps(tmp_path):
     write_dataset(tmp_path, stem="sub-01_desc-preproc", mask=None)
     (run,) = find_runs(tmp_path)
     assert run.path.name == "sub-01_desc-preproc_asl.nii.gz"
-    assert maps_sidecar(tmp_path, run, "nlls").name == "sub-01_desc-nlls_cbf.json"
+    path = maps_sidecar(tmp_path, run.maps_stem, "nlls", models.get("buxton"))
+    assert path == tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.json"
 
 
 @pytest.mark.accepted("A mask given with `--mask`")
@@ -560,9 +678,86 @@ def test_t1_map(tmp_path, place):
     t1 = np.linspace(0.8, 1.6, MASK.size, dtype=np.float32).reshape(SHAPE)
     path = root / "sub-01" / "anat" / "sub-01_T1map.nii.gz"
     save_nifti(path, t1)
-    data, _ = read(root, t1_tissue="map" if place == "map" else path, t1_blood=1.6)
+    given = "map" if place == "map" else path
+    data, notes = read_run(find_runs(root)[0], t1_tissue=given, t1_blood=1.6)
     np.testing.assert_array_equal(data.t1_tissue, t1)
     assert data.protocol.t1_blood == 1.6
+    assert notes.constants == {"T1Blood": 1.6, "T1BloodSource": "--t1_blood"}
+    assert notes.sources[-1] == "sub-01/anat/sub-01_T1map.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("field_strength", "t1_blood", "t1_tissue", "noted"),
+    [
+        accepted(
+            "`MagneticFieldStrength` of 1.5 or 7 T: T1 of blood and tissue are those there, "
+            "notes say so",
+            1.5,
+            1.35,
+            1.20,
+            "1.5 T",
+        ),
+        (7, 2.09, 1.94, "7 T"),
+        (6.98, 2.09, 1.94, "7 T"),
+        accepted(
+            "`MagneticFieldStrength` within 10 % of 3 T: T1 of blood and tissue are those at 3 T",
+            2.89362,
+            1.65,
+            1.33,
+            None,
+        ),
+        (3.0, 1.65, 1.33, None),
+        accepted(
+            "No `MagneticFieldStrength`: taken as 3 T, a note says so", None, 1.65, 1.33, "3 T"
+        ),
+    ],
+)
+def test_t1_by_field_strength(tmp_path, field_strength, t1_blood, t1_tissue, noted):
+    root = write_dataset(tmp_path, metadata={"MagneticFieldStrength": field_strength})
+    data, notes = read_run(find_runs(root)[0])
+    assert data.protocol.t1_blood == t1_blood
+    np.testing.assert_array_equal(data.t1_tissue, np.float32(t1_tissue))
+    assert (notes.constants["T1Blood"], notes.constants["T1Tissue"]) == (t1_blood, t1_tissue)
+    for name in ("T1Blood", "T1Tissue"):
+        assert re.fullmatch(
+            r".+ et al\., .+ 20\d\d;\d+:\d+-\d+, at .+ T", notes.constants[f"{name}Source"]
+        )
+    if noted is None:
+        assert notes.messages == ()
+    else:
+        assert mentions(notes.messages, "arterial blood", f"{t1_blood:g} s", noted)
+        assert mentions(notes.messages, "of tissue", f"{t1_tissue:g} s", noted)
+
+
+@pytest.mark.accepted("Another field strength, where `--t1_blood` and `--t1_tissue` give T1")
+def test_given_t1_comes_before_the_field_strength(tmp_path):
+    root = write_dataset(tmp_path, metadata={"MagneticFieldStrength": 9.4})
+    data, notes = read_run(find_runs(root)[0], t1_blood=2.4, t1_tissue=1.9)
+    assert data.protocol.t1_blood == 2.4
+    np.testing.assert_array_equal(data.t1_tissue, np.float32(1.9))
+    assert notes.messages == ()
+    assert notes.constants == {
+        "T1Blood": 2.4,
+        "T1BloodSource": "--t1_blood",
+        "T1Tissue": 1.9,
+        "T1TissueSource": "--t1_tissue",
+    }
+
+
+def test_one_given_t1_leaves_the_other_to_the_field_strength(tmp_path):
+    root = write_dataset(tmp_path, metadata={"MagneticFieldStrength": 7})
+    data, notes = read_run(find_runs(root)[0], t1_tissue=1.5)
+    assert data.protocol.t1_blood == 2.09
+    np.testing.assert_array_equal(data.t1_tissue, np.float32(1.5))
+    assert mentions(notes.messages, "arterial blood")
+    assert not mentions(notes.messages, "of tissue")
+
+
+def test_t1_rises_with_the_field():
+    for lower, higher in itertools.pairwise(RELAXATION_TIMES):
+        assert lower.field_strength < higher.field_strength
+        assert lower.t1_blood < higher.t1_blood
+        assert lower.t1_tissue < higher.t1_tissue
 
 
 @pytest.mark.skipif(not INVIVO.is_dir(), reason="the in vivo dataset is not beside the repository")

@@ -1,4 +1,4 @@
-"""The tables of docs/bids.md are those that the tests of the reader make.
+"""The tables of docs/bids.md are those that the tests of the reader and the constants make.
 
 `python tests/test_bids_table.py` writes them anew.
 """
@@ -11,6 +11,8 @@ from types import ModuleType
 import pytest
 import test_bids_bad_input
 import test_bids_read
+
+from asl_pinn.acquisition.constants import RELAXATION_TIMES
 
 PAGE = Path(__file__).parents[1] / "docs" / "bids.md"
 TABLES = {
@@ -43,10 +45,24 @@ def _parameters(parametrize: pytest.Mark, mark: str, test: str) -> Iterator[tupl
                 yield (*own.args, *([said] if mark == "refused" else []), test)
 
 
-def table(mark: str) -> str:
-    """Markdown of one table."""
-    module, header = TABLES[mark]
-    lines = [header, ["---"] * len(header), *rows(module, mark)]
+def relaxation_rows() -> Iterator[tuple[str, ...]]:
+    """T1 by field strength, and where it comes from."""
+    for known in RELAXATION_TIMES:
+        blood = f"{known.t1_blood:.2f} s ({known.blood_source})"
+        tissue = f"{known.t1_tissue:.2f} s ({known.tissue_source})"
+        yield f"{known.field_strength:g} T", blood, tissue
+
+
+def tables() -> dict[str, str]:
+    """Markdown of each table."""
+    header = ("Field strength", "T1 of arterial blood", "T1 of tissue (grey matter)")
+    made = {mark: markdown(header, rows(module, mark)) for mark, (module, header) in TABLES.items()}
+    return {**made, "relaxation": markdown(header, relaxation_rows())}
+
+
+def markdown(header: tuple[str, ...], body: Iterator[tuple[str, ...]]) -> str:
+    """A table of cells."""
+    lines = [header, ["---"] * len(header), *body]
     return "\n".join(
         f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
     )
@@ -54,10 +70,10 @@ def table(mark: str) -> str:
 
 def written(text: str) -> str:
     """The page with its tables made anew."""
-    for mark in TABLES:
+    for mark, table in tables().items():
         begin, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
         head, rest = text.split(begin)
-        text = f"{head}{begin}\n{table(mark)}\n\n{end}{rest.split(end)[1]}"
+        text = f"{head}{begin}\n{table}\n\n{end}{rest.split(end)[1]}"
     return text
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from bids_fixtures import VALIDATOR, validation_errors
 
-from asl_pinn import __version__, bids
-from asl_pinn.cli import COMMANDS, main
+from asl_pinn import __version__
 from asl_pinn.data import Status
-from asl_pinn.simulate import simulate
+from asl_pinn.io import bids
+from asl_pinn.simulation.acquire import simulate
+from asl_pinn.workflow.cli import COMMANDS, main
 
 IN_VIVO = Path(__file__).parents[2] / "shared" / "data" / "invivo-te-pcasl"
 
@@ -80,14 +81,50 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
 def test_official_validator_finds_no_errors_in_what_commands_write(tmp_path):
     raw, maps = tmp_path / "raw", tmp_path / "raw" / "derivatives" / "asl_pinn"
     assert asl_pinn("simulate", f"--output_dir={raw}", "--resolution=4", "--encoded") == 0
-    assert asl_pinn("quantify", raw, maps, "participant", "--method=fixed-att") == 0
+    model = ("--method=nlls", "--model=buxton+t1", "--fix=att=1.2")
+    assert asl_pinn("quantify", raw, maps, "participant", *model) == 0
     for folder in (raw, raw / "derivatives" / "truth", maps):
         assert validation_errors(folder) == []
 
 
 @pytest.mark.usefixtures("plain_pictures")
+def test_a_parameter_that_is_held_is_no_map_and_stated(dataset, tmp_path, capsys):
+    model = ("--method=nlls", "--fix=att=1.2", "--bounds=cbf=:150")
+    assert asl_pinn("quantify", dataset, tmp_path, "participant", *model) == 0
+    assert "ATT" not in capsys.readouterr().out
+    assert not list(tmp_path.rglob("*_att*"))
+    (sidecar,) = tmp_path.rglob("sub-01_desc-nlls_cbf.json")
+    stated = json.loads(sidecar.read_text())
+    assert stated["Fixed"] == {"att": 1.2}
+    assert stated["Bounds"] == {"cbf": [0.0, 150.0], "att": [0.05, 4.0]}
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_model_of_three_parameters_is_simulated_quantified_and_scored(tmp_path, capsys):
+    raw, maps, model = tmp_path / "raw", tmp_path / "maps", "--model=buxton+t1"
+    quick = ("--resolution=4", "--tsnr=20")
+    assert asl_pinn("simulate", f"--output_dir={raw}", model, *quick) == 0
+    chosen = (model, "--method=nlls", "--t1_tissue=map", "--prior=t1_tissue=:0.05")
+    assert asl_pinn("quantify", raw, maps, "participant", *chosen) == 0
+    assert ", T1 0.99 s; " in capsys.readouterr().out
+    (sidecar,) = maps.rglob("sub-01_desc-nlls_T1map.json")
+    stated = json.loads(sidecar.read_text())
+    assert stated["Model"] == "buxton+t1"
+    assert stated["Units"] == "s"
+    assert stated["Priors"] == {
+        "att": {"Mean": 1.2, "SD": 1.0},
+        "t1_tissue": {"Mean": None, "SD": 0.05},
+    }
+    output = tmp_path / "scores.json"
+    assert asl_pinn("evaluate", maps, raw, f"--output={output}") == 0
+    rows = json.loads(output.read_text())["Scores"]
+    assert [row["map"] for row in rows] == ["T1map", "att", "cbf"]
+    assert all(row["scores"]["nrmse"] < 0.3 for row in rows)
+
+
+@pytest.mark.usefixtures("plain_pictures")
 def test_default_method_is_the_most_accurate_one(dataset, tmp_path, capsys):
-    quick = ("--rounds=2",)
+    quick = ("--samples=8", "--edge_dof=cbf=4")
     assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
     assert "sub-01 spatial-map: median CBF" in capsys.readouterr().out
     base = tmp_path / "sub-01" / "perf" / "sub-01_desc-spatialMap"
@@ -95,7 +132,8 @@ def test_default_method_is_the_most_accurate_one(dataset, tmp_path, capsys):
         assert Path(f"{base}Sd_{name}.nii.gz").is_file()
         sidecar = json.loads(Path(f"{base}_{name}.json").read_text())
         assert sidecar["Method"] == "spatial-map"
-        assert sidecar["Options"]["rounds"] == 2
+        assert sidecar["Options"]["samples"] == 8
+        assert sidecar["Options"]["edge_dof"] == {"cbf": 4.0, "att": 3.0}
 
 
 def test_same_command_gives_the_same_bits(dataset, tmp_path):
@@ -192,7 +230,7 @@ def test_checkpoints_end_with_their_own_run_and_leave_those_of_others(dataset, t
     others = tmp_path / ".checkpoints" / "sub-02_pinn" / "state"
     others.parent.mkdir(parents=True)
     others.write_text("half-way")
-    quick = ("--method=pinn", "--steps=4", "--members=2", "--network_width=8")
+    quick = ("--method=neural-field", "--steps=4", "--members=2", "--width=8")
     assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
     assert files(tmp_path / ".checkpoints") == {"sub-02_pinn/state": b"half-way"}
     others.unlink()
@@ -236,8 +274,34 @@ def test_overview_lists_the_commands(arguments, capsys):
 
 
 def test_overview_does_not_wait_for_jax():
-    code = "import sys; from asl_pinn.cli import main; main(['a', '--help']); "
+    code = "import sys; from asl_pinn.workflow.cli import main; main(['a', '--help']); "
     code += "assert not {'jax', 'numpy', 'nibabel'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_help_of_quantify_has_groups_models_and_each_methods_defaults(capsys):
+    assert asl_pinn("quantify", "--help") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for heading in ("common flags:", "reading:", "method:", "options of spatial-map:"):
+        assert heading in printed
+    assert "cbf [mL/100g/min] 0 to 200; att [s] 0.05 to 4, prior 1.2 +- 1 (weak)." in printed
+    assert "t1_tissue [s] 0.3 to 5, prior as stated for the tissue +- 0.1." in printed
+    assert "--seed Seed of everything random. Default: 0." in printed
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly():
+    command = f"{sys.executable} -m asl_pinn quantify --help"
+    shell = ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+    assert done.returncode in (0, 141)
+
+
+def test_help_of_quantify_does_not_wait_for_what_the_methods_need():
+    code = "import sys; from asl_pinn.workflow.cli import main; main(['a', 'quantify', '--help']); "
+    code += "heavy = {'flax', 'optax', 'nibabel', 'matplotlib', 'scipy.stats', 'bids'}; "
+    code += "assert not heavy & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
@@ -257,9 +321,44 @@ def test_version(capsys):
     [
         (["segment"], "unknown command 'segment'"),
         (["quantify"], "0 arguments given, 3 expected"),
-        (["quantify", "a", "b", "group"], "analysis level 'group'"),
+        (["quantify", "a", "b", "session"], "analysis level 'session'"),
+        (["quantify", "a", "b", "group"], "no maps of method spatial-map"),
         (["quantify", "a", "b", "participant", "--method=magic"], "--method"),
-        (["quantify", "a", "b", "participant", "--cbf_max=high"], "--cbf_max"),
+        (["quantify", "a", "b", "participant", "--f_scale=high"], "--f_scale"),
+        (["quantify", "a", "b", "participant", "--bounds=cbf=high"], "--bounds: 'cbf=high' is not"),
+        (["quantify", "a", "b", "participant", "--bounds=cbf=:"], "of the form att=0.05:4"),
+        (["quantify", "a", "b", "participant", "--bounds=cbf=1:2:3"], "of the form att=0.05:4"),
+        (["quantify", "a", "b", "participant", "--fix=att"], "of the form att=1.2"),
+        (["quantify", "a", "b", "participant", "--fix="], "--fix: '' is not of the form"),
+        (["quantify", "a", "b", "participant", "--fix=att=1,att=2"], "--fix: att occurs twice"),
+        (["quantify", "a", "b", "participant", "--fix=att=9"], "ATT is held at 9 s, outside"),
+        (["quantify", "a", "b", "participant", "--fix=cbf=50"], "CBF is an amplitude"),
+        (["quantify", "a", "b", "participant", "--bounds=att=4:1"], "bounds of ATT out of order"),
+        (
+            ["quantify", "a", "b", "participant", "--bounds=t1_tissue=1:2"],
+            "--bounds: model buxton has no 't1_tissue', only cbf, att",
+        ),
+        (["quantify", "a", "b", "participant", "--prior=t1_tissue=1:2"], "--prior: model buxton"),
+        (["quantify", "a", "b", "participant", "--prior=cbf=50:"], "prior of CBF"),
+        (["quantify", "a", "b", "participant", "--fix=abv=1"], "--fix: model buxton has no 'abv'"),
+        (["quantify", "a", "b", "participant", "--model=magic"], "unknown model 'magic'"),
+        (["quantify", "a", "b", "participant", "--model=t1"], "has no signal of its own"),
+        (["quantify", "a", "b", "participant", "--model=no_such:Model"], "model 'no_such:Model'"),
+        (
+            ["quantify", "a", "b", "participant", "--edge_dof=abv=1"],
+            "option edge_dof: the model has no parameter 'abv', only cbf, att",
+        ),
+        (
+            ["quantify", "a", "b", "participant", "--fix=att=1", "--edge_dof=att=1"],
+            "option edge_dof: the model has no parameter 'att', only cbf",
+        ),
+        (
+            ["quantify", "a", "b", "participant", "--method=nlls", "--rounds=3"],
+            "--rounds is no option of nlls, but of spatial-map",
+        ),
+        (["quantify", "a", "b", "participant", "--participant_label="], "--participant_label is"),
+        (["quantify", "a", "b", "participant", "--participant_label=01,"], "_label is empty"),
+        (["quantify", "a", "b", "participant", "01"], "4 arguments given, 3 expected"),
         (["quantify", "a", "b", "participant", "--colour=red"], "colour"),
         (["quantify", "/nonexistent", "b", "participant"], "/nonexistent: no such folder"),
         (["simulate"], "--output_dir is missing"),
@@ -271,6 +370,7 @@ def test_version(capsys):
         (["simulate", "--output_dir=x", "--schedule=1,a"], "no list of seconds"),
         (["simulate", "--output_dir=x", "--phantom=bats"], "--bats_dir is missing"),
         (["simulate", "--output_dir=x", "--phantom=bats", "--bats_dir=."], "BATS_cbf_1c"),
+        (["simulate", "--output_dir=x", "--model=magic"], "unknown model 'magic'"),
         (["simulate", "--output_dir=x", "more"], "1 arguments given, 0 expected"),
         (["evaluate", "/nonexistent", "."], "/nonexistent: no such folder"),
         (["evaluate", "."], "1 arguments given, 2 expected"),
@@ -301,7 +401,7 @@ def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
     before = files(tmp_path)
     capsys.readouterr()
     fails(capsys, "quantify", dataset, tmp_path, "participant", "--mask=/nonexistent.nii.gz")
-    fails(capsys, "quantify", dataset, tmp_path, "participant", "--att_min=5")
+    fails(capsys, "quantify", dataset, tmp_path, "participant", "--bounds=att=5:4")
     assert files(tmp_path) == before
 
 
@@ -312,4 +412,4 @@ def test_evaluate_names_the_map_whose_truth_is_missing(dataset, tmp_path, capsys
     line = fails(capsys, "evaluate", tmp_path, dataset / "sub-01")
     assert "sub-01_desc-truth_att.nii.gz" in line
     line = fails(capsys, "evaluate", dataset / "sub-01", dataset)
-    assert "no *_desc-<method>_cbf.nii.gz" in line
+    assert "no *_desc-<method>_<suffix>.nii.gz in it, with a suffix of T1map, att, cbf" in line

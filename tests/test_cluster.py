@@ -12,12 +12,16 @@ import pytest
 from bids_fixtures import write_dataset
 from pictures import draw_nothing
 
-from asl_pinn import bids
-from asl_pinn.cli import main
-from asl_pinn.commands import quantify as command
-from asl_pinn.data import AslData, PerfusionMaps
-from asl_pinn.estimators import ESTIMATORS
-from asl_pinn.quantify import Job, Outcome, quantify_one
+from asl_pinn.data import Status
+from asl_pinn.estimators.base import Estimate
+from asl_pinn.estimators.registry import ESTIMATORS, get_estimator
+from asl_pinn.io import bids
+from asl_pinn.models import get
+from asl_pinn.problem import Problem
+from asl_pinn.workflow import batch
+from asl_pinn.workflow.cli import main
+from asl_pinn.workflow.config import Job
+from asl_pinn.workflow.run import Outcome, quantify_one
 
 distributed = pytest.importorskip("distributed")
 
@@ -31,9 +35,10 @@ def wait_for(condition) -> None:
         time.sleep(0.02)
 
 
-def fit(data: AslData, *_) -> PerfusionMaps:
+def fit(problem: Problem, *_) -> Estimate:
     """Anything that is quick: where it runs is what matters here."""
-    return PerfusionMaps(data.m0, data.m0, data.mask.astype(np.int8))
+    values = np.full((len(problem.model.names), problem.n_voxels), 2.0)
+    return Estimate(values, np.full(problem.n_voxels, Status.FITTED))
 
 
 def gated(job: Job) -> Outcome:
@@ -42,7 +47,7 @@ def gated(job: Job) -> Outcome:
     (folder / f"{job.run.stem}.{os.getpid()}").touch()
     wait_for((folder / "open").exists)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ESTIMATORS, "nlls", dataclasses.replace(ESTIMATORS["nlls"], fit=fit))
+        patch.setitem(ESTIMATORS, "nlls", dataclasses.replace(get_estimator("nlls"), fit=fit))
         draw_nothing(patch)
         return quantify_one(job)
 
@@ -64,7 +69,7 @@ def test_a_cluster_finishes_each_participant_though_a_worker_is_killed(
         wait_for(lambda: len(list(gate.glob(f"{victim.stem}.*"))) == 2)
         (gate / "open").touch()
 
-    monkeypatch.setattr(command, "quantify_one", gated)
+    monkeypatch.setattr(batch, "quantify_one", gated)
     arguments = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--method=nlls"]
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50
@@ -79,4 +84,5 @@ def test_a_cluster_finishes_each_participant_though_a_worker_is_killed(
     starts = Counter(path.stem for path in gate.glob("sub-*"))
     assert starts == {f"sub-{n}": 2 if f"sub-{n}" in killed else 1 for n in NUMBERS}
     runs = bids.find_runs(tmp_path / "bids")
-    assert all(bids.read_finished(tmp_path / "out", run, "nlls") for run in runs)
+    output, model = tmp_path / "out", get("buxton")
+    assert all(bids.read_finished(output, run.maps_stem, "nlls", model) for run in runs)

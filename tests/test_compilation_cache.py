@@ -10,14 +10,14 @@ import jax
 import pytest
 from bids_fixtures import write_dataset
 
-from asl_pinn import compilation_cache
-from asl_pinn.cli import main
-from asl_pinn.commands import quantify as command
-from asl_pinn.quantify import Job, Outcome, quantify_one
+from asl_pinn.workflow import batch, compilation_cache
+from asl_pinn.workflow.cli import main
+from asl_pinn.workflow.config import Job
+from asl_pinn.workflow.run import Outcome, quantify_one
 
 PROGRAM = """
 import jax, jax.numpy as jnp
-from asl_pinn import compilation_cache
+from asl_pinn.workflow import compilation_cache
 compilation_cache.enable(None)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 print(jax.jit(lambda x: jnp.sin(x) @ jnp.cos(x).T)(jnp.ones((3, 3))).sum())
@@ -81,20 +81,20 @@ def test_a_folder_that_cannot_be_used_is_passed_over_and_a_named_one_told(
     assert error == "asl-pinn: error: a: no such folder"
 
 
-def tell_settings(job: Job) -> Outcome:
+def tell_configuration(job: Job) -> Outcome:
     """What JAX is told where a run is done; the run itself is refused at once."""
     outcome = quantify_one(job)
     folder, double = jax.config.jax_compilation_cache_dir, jax.config.jax_enable_x64
     return dataclasses.replace(outcome, message=f"cache {folder}, float64 {double}")
 
 
-def test_processes_have_the_settings_of_the_first(tmp_path, monkeypatch, capsys):
+def test_processes_are_configured_as_the_first(tmp_path, monkeypatch, capsys):
     for subject in ("01", "02"):
         stem = f"sub-{subject}"
         write_dataset(
             tmp_path / "bids", stem=stem, folder=f"{stem}/perf", metadata={"M0Type": None}
         )
-    monkeypatch.setattr(command, "quantify_one", tell_settings)
+    monkeypatch.setattr(batch, "quantify_one", tell_configuration)
     where = [str(tmp_path / "bids"), str(tmp_path / "out"), "participant", "--dtype=float64"]
     options = ["--n_jobs=2", f"--compilation_cache={tmp_path / 'programs'}"]
     assert main(["asl-pinn", "quantify", *where, *options]) == 2

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asl_pinn.encoding import check_matrix, decode, encode, encoding_matrix
+from asl_pinn.acquisition.encoding import check_matrix, decode, encode, encoding_matrix
 from asl_pinn.errors import InputError
 
 SIZES = [4, 8, 12, 16, 20, 24, 28, 36]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from asl_pinn.errors import InputError
-from asl_pinn.metrics import coverage, pcc, percent_relative_error, scores, ssim
+from asl_pinn.evaluation.metrics import coverage, pcc, percent_relative_error, scores, ssim
 
 
 def reference_ssim_map(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -4,28 +4,36 @@ import io
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from asl_pinn import kinetics
-from asl_pinn.data import AslData, PerfusionMaps, Phantom, Status
-from asl_pinn.plots import (
+from asl_pinn import models
+from asl_pinn.acquisition.protocol import label_durations, time_encoded_protocol
+from asl_pinn.data import AslData, Maps, Phantom, Status
+from asl_pinn.errors import InputError
+from asl_pinn.evaluation.prediction import predicted
+from asl_pinn.viz.plots import (
     axial_view,
     comparison_figure,
     fit_figure,
     histogram_figure,
     map_figure,
+    png,
     residual_figure,
     status_figure,
 )
-from asl_pinn.plots.axial import framed
-from asl_pinn.plots.style import limits
-from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.residuals import predicted
-from asl_pinn.tissue import find_tissues
+from asl_pinn.viz.plots.axial import framed
+from asl_pinn.viz.plots.style import limits
+from asl_pinn.viz.regions import find_regions
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 3, 0, -12], [0, 0, 4, -8], [0, 0, 0, 1]])
 SHAPE = (11, 9, 5)
+MODELS = ("buxton", "buxton+t1")
+HEADINGS = {
+    "buxton": ["CBF [mL/100g/min]", "ATT [s]"],
+    "buxton+t1": ["CBF [mL/100g/min]", "ATT [s]", "T1 [s]"],
+}
 
 
 def reoriented(volume: NDArray, affine: NDArray, axes: str) -> tuple[NDArray, NDArray]:
@@ -46,36 +54,68 @@ def ellipsoid(shape: tuple[int, ...] = SHAPE) -> NDArray:
 def phantom(mask: NDArray) -> Phantom:
     x = np.indices(mask.shape)[0] / mask.shape[0]
     return Phantom(
-        cbf=np.where(mask, 30.0 + 40.0 * x, 0.0),
-        att=np.where(mask, 1.8 - x, 0.0),
+        {"cbf": np.where(mask, 30.0 + 40.0 * x, 0.0), "att": np.where(mask, 1.8 - x, 0.0)},
         m0=np.where(mask, 1000.0, 0.0),
-        t1_tissue=np.full(mask.shape, 1.33),
+        t1_tissue=1.2 + 0.2 * x,
         mask=mask,
         grey_matter=mask,
         affine=RAS,
     )
 
 
-def result(truth: Phantom, error: float = 0.1, *, with_sd: bool = False) -> PerfusionMaps:
-    return PerfusionMaps(
-        cbf=truth.cbf * (1.0 + error),
-        att=truth.att * (1.0 - error),
-        status=np.where(truth.mask, Status.FITTED, Status.OUTSIDE).astype(np.int8),
-        cbf_sd=truth.cbf * error if with_sd else None,
-        att_sd=truth.att * error if with_sd else None,
+def result(
+    truth: Phantom, error: float = 0.1, *, with_sd: bool = False, model: str = "buxton"
+) -> Maps:
+    """The truth with a relative error, of another sign from parameter to parameter."""
+    chosen = models.get(model)
+    true = truth.truth(chosen)
+    return Maps(
+        chosen,
+        {n: true[n] * truth.mask * (1.0 + (-1) ** k * error) for k, n in enumerate(true)},
+        np.where(truth.mask, Status.FITTED, Status.OUTSIDE).astype(np.int8),
+        {n: true[n] * truth.mask * error for n in true} if with_sd else {},
         noise_sd=2.0,
+        affine=RAS,
+        method="nlls",
     )
 
 
-def decode(png: bytes) -> NDArray:
+def simulated(truth: Phantom) -> AslData:
+    """Noise-free data at seven delays."""
+    protocol = time_encoded_protocol(label_durations("t1_adjusted", 7))
+    delta_m = models.get("buxton").curve(
+        {name: volume[..., None] for name, volume in truth.values.items()},
+        t=protocol.t,
+        label_duration=protocol.label_duration,
+        m0=truth.m0[..., None],
+    )
+    return AslData(
+        np.asarray(delta_m),
+        truth.m0,
+        truth.mask,
+        truth.t1_tissue,
+        np.zeros(truth.mask.shape),
+        np.ones(7),
+        protocol,
+        RAS,
+    )
+
+
+def decode(figure: Figure) -> NDArray:
     """Pixels in 0 to 1, shape (rows, columns, 4)."""
-    assert png.startswith(b"\x89PNG")
-    return imread(io.BytesIO(png), format="png")
+    content = png(figure)
+    assert content.startswith(b"\x89PNG")
+    return imread(io.BytesIO(content), format="png")
 
 
-def n_coloured(png: bytes) -> int:
-    rgb = decode(png)[..., :3]
+def n_coloured(figure: Figure) -> int:
+    rgb = decode(figure)[..., :3]
     return int((np.ptp(rgb, axis=-1) > 0.15).sum())
+
+
+def y_labels(figure: Figure) -> list[str]:
+    """Labels of the colour bars, and of other axes that have one."""
+    return [ax.get_ylabel() for ax in figure.axes if ax.get_ylabel()]
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "RPI", "ASR", "SLP"])
@@ -91,12 +131,12 @@ def test_display_puts_left_anterior_superior_where_they_belong(axes):
 
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPI"])
 def test_a_bright_spot_at_the_left_front_is_painted_there(axes):
-    mask = np.ones((20, 20, 1), dtype=bool)
-    cbf = np.ones(mask.shape)
+    cbf = np.ones((20, 20, 1))
     cbf[2:6, 14:18] = 100.0
     cbf, affine = reoriented(cbf, RAS, axes)
-    maps = PerfusionMaps(cbf, np.ones_like(cbf), np.ones(cbf.shape, dtype=np.int8))
-    pixels = decode(map_figure(maps, mask, affine, "left"))
+    values = {"cbf": cbf, "att": np.ones_like(cbf)}
+    maps = Maps(models.get("buxton"), values, np.ones(cbf.shape, np.int8), affine=affine)
+    pixels = decode(map_figure(maps, title="left"))
     top = pixels[: pixels.shape[0] // 2, : int(0.7 * pixels.shape[1]), :3]
     bright = (top[..., 0] > 0.9) & (top[..., 1] > 0.9) & (top[..., 2] < 0.8)
     dark = top.max(axis=-1) < 0.15
@@ -133,42 +173,94 @@ def test_limits_are_robust_and_never_equal(values, low, expected):
     assert limits(values, low, 99.0) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_map_figure_has_a_row_for_each_parameter(model):
+    truth = phantom(ellipsoid())
+    maps = result(truth, with_sd=True, model=model)
+    figure = map_figure(maps, truth.mask)
+    assert y_labels(figure) == HEADINGS[model]
+    assert y_labels(map_figure(maps, truth.mask, sd=True))[:2] == [
+        "SD of CBF\n[mL/100g/min]",
+        "SD of ATT [s]",
+    ]
+    painted = [ax.images[0].get_clim() for ax in figure.axes if ax.images]
+    n_slices = len(painted) // len(maps.model.names)
+    for name, (lowest, highest) in zip(maps.model.names, painted[::n_slices], strict=True):
+        inside = maps[name][truth.mask]
+        assert highest == pytest.approx(np.percentile(inside, 99.0))
+        if name == "cbf":  # an amount begins at 0, times have no such baseline
+            assert lowest == 0.0
+        else:
+            assert lowest == pytest.approx(np.percentile(inside, 1.0))
+
+
 def test_map_figure_grows_with_its_rows_and_is_deterministic():
     truth = phantom(ellipsoid())
-    plain = map_figure(result(truth), truth.mask, RAS, "sub-01")
-    with_sd = map_figure(result(truth, with_sd=True), truth.mask, RAS, "sub-01")
-    assert map_figure(result(truth), truth.mask, RAS, "sub-01") == plain
-    assert b"Matplotlib" not in plain
+    maps = result(truth)
+    plain, single = map_figure(maps, truth.mask), map_figure(maps, truth.mask, names=["att"])
+    again = [png(map_figure(maps, truth.mask)) for _ in range(2)]
+    assert again[0] == again[1]
+    assert b"Matplotlib" not in again[0]
     height, width, _ = decode(plain).shape
     assert width > 500
-    assert decode(with_sd).shape[0] > 1.7 * height
-    assert n_coloured(with_sd) > 1.5 * n_coloured(plain) > 10_000
+    assert height > 1.7 * decode(single).shape[0]
+    assert n_coloured(plain) > 1.5 * n_coloured(single) > 5_000
+
+
+def test_maps_draw_themselves_and_notebooks_show_them():
+    maps = result(phantom(ellipsoid()))
+    figure = maps.plot("att")
+    assert y_labels(figure) == ["ATT [s]"]
+    assert figure._repr_png_() == png(map_figure(maps, names=["att"]))
+    assert y_labels(maps.plot()) == HEADINGS["buxton"]
+
+
+def test_maps_that_cannot_be_drawn_say_why():
+    maps = result(phantom(ellipsoid()))
+    with pytest.raises(InputError, match="no parameter 'abv', only cbf, att"):
+        maps.plot("abv")
+    with pytest.raises(InputError, match="nlls gives no standard deviations"):
+        map_figure(maps, sd=True)
+    with pytest.raises(InputError, match="the mask is empty"):
+        dataclasses.replace(maps, status=np.zeros_like(maps.status)).plot()
 
 
 @pytest.mark.parametrize("shape", [(11, 9, 1), (11, 9, 5), (12, 10, 30)])
 @pytest.mark.parametrize("full", [False, True])
 def test_map_figure_takes_any_number_of_slices_and_masks_at_the_edge(shape, full):
     truth = phantom(np.ones(shape, dtype=bool) if full else ellipsoid(shape))
-    pixels = decode(map_figure(result(truth), truth.mask, RAS, "sub-01"))
+    pixels = decode(map_figure(result(truth), truth.mask, title="sub-01"))
     assert max(pixels.shape) < 2500
 
 
 def test_map_figure_takes_constant_maps_and_voxels_without_estimate():
     mask = ellipsoid()
-    flat = PerfusionMaps(mask * 50.0, mask * 1.0, mask.astype(np.int8))
+    values = {"cbf": mask * 50.0, "att": mask * 1.0}
+    flat = Maps(models.get("buxton"), values, mask.astype(np.int8), affine=RAS)
     skipped = dataclasses.replace(flat, status=(mask * Status.SKIPPED).astype(np.int8))
-    assert n_coloured(map_figure(flat, mask, RAS, "flat")) > 2 * n_coloured(
-        map_figure(skipped, mask, RAS, "skipped")
-    )
+    assert n_coloured(map_figure(flat, mask)) > 2 * n_coloured(map_figure(skipped, mask))
 
 
-def test_comparison_figure_has_a_column_per_method():
+@pytest.mark.parametrize("model", MODELS)
+def test_comparison_figure_has_a_column_per_method_and_two_rows_per_parameter(model):
     truth = phantom(ellipsoid((30, 36, 5)))
-    one = comparison_figure(truth, {"nlls": result(truth)}, "tSNR 1.5")
-    two = comparison_figure(truth, {"nlls": result(truth), "pinn": result(truth, 0.3)}, "tSNR 1.5")
+    maps = {"nlls": result(truth, model=model)}
+    one = comparison_figure(truth, maps, "tSNR 1.5")
+    two = comparison_figure(truth, {**maps, "pinn": result(truth, 0.3)}, "tSNR 1.5")
+    errors = [f"error of {p.symbol} [%]" for p in maps["nlls"].model.parameters]
+    assert sorted(y_labels(one)) == sorted(y_labels(two)) == sorted([*HEADINGS[model], *errors])
     assert decode(two).shape[1] > 1.3 * decode(one).shape[1]
-    assert comparison_figure(truth, {"nlls": result(truth)}, "tSNR 1.5") == one
+    again = [png(comparison_figure(truth, maps, "tSNR 1.5")) for _ in range(2)]
+    assert again[0] == again[1]
     assert n_coloured(one) > 10_000
+
+
+def test_comparison_figure_refuses_what_the_phantom_does_not_know():
+    truth = phantom(ellipsoid())
+    with pytest.raises(InputError, match="no map of att"):
+        comparison_figure(
+            dataclasses.replace(truth, values={"cbf": truth.cbf}), {"nlls": result(truth)}
+        )
 
 
 def test_comparison_figure_paints_the_sign_of_errors():
@@ -182,39 +274,51 @@ def test_comparison_figure_paints_the_sign_of_errors():
     assert (att_errors[..., 2] - att_errors[..., 0]).mean() > 0.05
 
 
-def test_comparison_figure_takes_perfect_and_missing_estimates():
+def test_comparison_figure_takes_perfect_and_missing_estimates_and_a_truth_of_zero():
     truth = phantom(ellipsoid())
     missing = dataclasses.replace(result(truth), status=np.zeros(SHAPE, dtype=np.int8))
     decode(comparison_figure(truth, {"exact": result(truth, 0.0), "none": missing}, "extremes"))
+    bloodless = dataclasses.replace(truth, values={**truth.values, "cbf": 0.0 * truth.cbf})
+    decode(comparison_figure(bloodless, {"nlls": result(truth)}, "no perfusion"))
 
 
 @pytest.mark.parametrize("n_fitted", [0, 1, 400])
 def test_histogram_and_fit_figures_take_any_number_of_voxels(n_fitted):
     truth = phantom(np.ones((20, 20, 1), dtype=bool))
-    protocol = time_encoded_protocol(label_durations("t1_adjusted", 7))
-    delta_m = kinetics.delta_m(
-        truth.cbf[..., None],
-        truth.att[..., None],
-        protocol.t,
-        protocol.label_duration,
-        m0=truth.m0[..., None],
-    )
-    data = AslData(
-        np.asarray(delta_m),
-        truth.m0,
-        truth.mask,
-        truth.t1_tissue,
-        np.zeros(truth.mask.shape),
-        np.ones(7),
-        protocol,
-        RAS,
-    )
+    data = simulated(truth)
     status = np.where(np.arange(400) < n_fitted, Status.FITTED, Status.SKIPPED)
     maps = dataclasses.replace(result(truth), status=status.reshape(20, 20, 1).astype(np.int8))
-    tissues, images = find_tissues(data), predicted(data, maps)
-    histogram, fit = histogram_figure(maps, tissues), fit_figure(data, maps, images)
+    regions, images = find_regions(data), predicted(data, maps)
+    histogram, fit = histogram_figure(maps, regions), fit_figure(data, maps, images)
     assert (n_coloured(histogram) > 1000) == (n_fitted > 0)
     assert (n_coloured(fit) > 100) == (n_fitted > 0)
-    status_row = status_figure(maps, truth.mask, RAS)
-    assert n_coloured(status_row) > 1000
-    assert len(residual_figure(data, maps, images, tissues)) > 1000
+    assert n_coloured(status_figure(maps, truth.mask)) > 1000
+    assert len(png(residual_figure(data, maps, images, regions))) > 1000
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_histogram_and_fit_figures_show_every_parameter(model):
+    truth = phantom(np.ones((6, 5, 1), dtype=bool))
+    data, maps = simulated(truth), result(truth, model=model)
+    histogram = histogram_figure(maps, find_regions(data))
+    assert [ax.get_xlabel() for ax in histogram.axes] == HEADINGS[model]
+    fit = fit_figure(data, maps, predicted(data, maps))
+    _, *panels = fit.axes  # the first is the schedule
+    assert len(panels) == 6
+    for ax in panels:
+        title = ax.get_title().replace("\N{NO-BREAK SPACE}", " ").replace("\n", " ")
+        place = tuple(int(k) for k in title.removeprefix("voxel ").split(" CBF")[0].split(", "))
+        values = {p.symbol: maps[p.name][place] for p in maps.model.parameters}
+        assert f"CBF {values['CBF']:.1f} mL/100g/min, ATT {values['ATT']:.2f} s" in title
+        assert title.endswith(f", T1 {values['T1']:.2f} s" if "T1" in values else " s")
+        arrivals = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert arrivals == [pytest.approx(values["ATT"])]  # T1 is a time, too, but no arrival
+
+
+def test_fit_figure_draws_no_arrival_that_is_held():
+    truth = phantom(np.ones((6, 5, 1), dtype=bool))
+    data, maps = simulated(truth), result(truth)
+    held = dataclasses.replace(maps, model=models.fix(maps.model, att=1.2))
+    fit = fit_figure(data, held, predicted(data, held))
+    assert "ATT" not in fit.axes[1].get_title()
+    assert not [line for ax in fit.axes for line in ax.lines if line.get_linestyle() == ":"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asl_pinn.acquisition.protocol import label_durations, time_encoded_protocol
 from asl_pinn.errors import InputError
-from asl_pinn.protocol import label_durations, time_encoded_protocol
 
 SCHEDULES = ["equal", "t1_adjusted", "free_lunch"]
 

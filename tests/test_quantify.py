@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from bids_fixtures import MASK, write_dataset
 
-from asl_pinn import bids
-from asl_pinn.cli import main
-from asl_pinn.commands import quantify as command
+from asl_pinn.io import bids
+from asl_pinn.models import get
+from asl_pinn.workflow import batch
+from asl_pinn.workflow.cli import main
+from asl_pinn.workflow.config import Job
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 SUBJECTS = ("01", "02")
+STEM = "sub-01/perf/sub-01"
 
 
 @pytest.fixture
@@ -44,6 +47,18 @@ def quantify_all(dataset: Path, output: Path, *options: str) -> int:
 
 def sidecar(output: Path, subject: str = "01") -> Path:
     return output / f"sub-{subject}" / "perf" / f"sub-{subject}_desc-nlls_cbf.json"
+
+
+def test_the_group_level_makes_the_page_of_what_is_there(dataset, output, capsys):
+    assert quantify_all(dataset, output) == 0
+    page = output / "group_desc-nlls_report.html"
+    content, before = page.read_bytes(), when_written(output)
+    page.unlink()
+    capsys.readouterr()
+    assert quantify(dataset, output, "group", "--method=nlls") == 0
+    assert capsys.readouterr().out.strip() == str(page)
+    assert page.read_bytes() == content
+    assert when_written(output) == before
 
 
 def images(output: Path) -> dict[str, bytes]:
@@ -85,7 +100,14 @@ def test_what_is_complete_is_left_alone_and_said_so(dataset, output, capsys):
 
 @pytest.mark.parametrize(
     ("options", "differing"),
-    [(["--seed=1"], "Seed"), (["--cbf_max=150"], "Options"), (["--t1_blood=1.6"], "Reading")],
+    [
+        (["--seed=1"], "Seed"),
+        (["--bounds=cbf=:150"], "Bounds"),
+        (["--prior=att=1.3:"], "Priors"),
+        (["--f_scale=2"], "Options"),
+        (["--model=buxton+t1"], "Model, Bounds, Priors"),
+        (["--t1_blood=1.6"], "Reading, T1Blood"),
+    ],
 )
 def test_other_settings_make_maps_anew(dataset, output, capsys, options, differing):
     one = "--participant_label=01"
@@ -115,7 +137,7 @@ def test_only_what_is_whole_and_of_the_same_origin_counts_as_complete(dataset, o
         first, *others = capsys.readouterr().out.splitlines()
         assert "sub-01 nlls: median CBF" in first
         assert all("already complete" in line for line in others)
-        assert bids.read_finished(output, bids.find_runs(dataset)[0], "nlls") is not None
+        assert bids.read_finished(output, STEM, "nlls", get("buxton")) is not None
 
 
 def test_metadata_inherited_from_the_root_count_as_input(dataset, output, capsys):
@@ -197,10 +219,10 @@ def test_a_fault_of_the_program_is_in_the_log_with_its_traceback(
 ):
     write_maps = bids.write_maps
 
-    def faulty(output_dir, run, *others):
-        if run.stem == "sub-02":
+    def faulty(output_dir, maps, *others):
+        if maps.stem.endswith("sub-02"):
             raise ZeroDivisionError("by nought")
-        return write_maps(output_dir, run, *others)
+        return write_maps(output_dir, maps, *others)
 
     monkeypatch.setattr(bids, "write_maps", faulty)
     assert quantify_all(dataset, output) == 1
@@ -220,7 +242,7 @@ def test_a_full_disk_ends_the_command_with_one_line(dataset, output, capsys, mon
             raise OSError(28, "No space left on device")
         replace(*paths)
 
-    monkeypatch.setattr("asl_pinn.files.os.replace", until_full)
+    monkeypatch.setattr("asl_pinn.io.atomic.os.replace", until_full)
     assert quantify_all(dataset, output) == 2
     captured = capsys.readouterr()
     assert [line[:6] for line in captured.out.splitlines()] == ["sub-01"]
@@ -228,34 +250,42 @@ def test_a_full_disk_ends_the_command_with_one_line(dataset, output, capsys, mon
     assert "sub-02" in line
     assert "(No space left on device); free some space and run the same command again" in line
     assert not list(output.rglob("*.part"))
-    monkeypatch.setattr("asl_pinn.files.os.replace", replace)
+    monkeypatch.setattr("asl_pinn.io.atomic.os.replace", replace)
     assert quantify_all(dataset, output) == 0
     assert capsys.readouterr().out.count("already complete") == 1
 
 
 def test_an_interrupt_leaves_what_is_finished(dataset, output, capsys, monkeypatch):
-    real = command.quantify_one
+    real = batch.quantify_one
 
     def interrupted(job):
         if job.run.stem == "sub-02":
             raise KeyboardInterrupt
         return real(job)
 
-    monkeypatch.setattr(command, "quantify_one", interrupted)
+    monkeypatch.setattr(batch, "quantify_one", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quantify_all(dataset, output)
     expected = "interrupted; 1 of 2 runs are done; run the same command again"
     assert capsys.readouterr().err == f"asl-pinn: {expected}\n"
     assert expected in logs(output)[0]
     assert logs(output)[0].endswith("ERROR stopped: KeyboardInterrupt\n")
-    monkeypatch.setattr(command, "quantify_one", real)
+    monkeypatch.setattr(batch, "quantify_one", real)
     assert quantify_all(dataset, output) == 0
     first, *_ = capsys.readouterr().out.splitlines()
     assert first == "sub-01 nlls: already complete"
 
 
 def test_maps_are_made_again_from_their_sidecar(dataset, output, tmp_path, capsys):
-    options = ("--cbf_max=150", "--seed=4", "--t1_tissue=1.2")
+    options = (
+        "--model=buxton+t1",
+        "--bounds=cbf=:150,att=0.1:",
+        "--prior=t1_tissue=:0.05",
+        "--prior=att=1.3:0.8",
+        "--f_scale=2.5",
+        "--seed=4",
+        "--t1_tissue=1.2",
+    )
     one = "--participant_label=02"
     assert quantify_all(dataset, output, *options, one) == 0
     origin = sidecar(output, "02")
@@ -271,6 +301,49 @@ def test_maps_are_made_again_from_their_sidecar(dataset, output, tmp_path, capsy
     assert quantify(f"--from={origin}") == 0
     assert not set(when_written(output).values()) & set(before.values())
     assert "median CBF" in capsys.readouterr().out
+
+
+def test_held_parameters_are_repeated_within_the_bounds_of_the_user(dataset, output, tmp_path):
+    """The model's own bounds would not let the value in."""
+    chosen = ("--participant_label=01", "--bounds=att=0.01:", "--fix=att=0.02", "--sd=curvature")
+    assert quantify_all(dataset, output, *chosen) == 0
+    assert json.loads(sidecar(output).read_text())["Fixed"] == {"att": 0.02}
+    assert quantify(f"--from={sidecar(output)}", tmp_path / "again") == 0
+    assert images(tmp_path / "again") == images(output)
+
+
+def test_participants_are_named_as_bids_apps_have_it(dataset, output, capsys):
+    add(dataset, "03")
+    for labels in (
+        ("--participant_label", "01", "03"),
+        ("--participant_label", "sub-01", "sub-03", "01"),
+        ("--participant_label=01,sub-03",),
+        ("--participant_label=01", "--participant_label=03"),
+    ):
+        capsys.readouterr()
+        assert quantify_all(dataset, output, *labels) == 0
+        said = [line[:6] for line in capsys.readouterr().out.splitlines()]
+        assert said == ["sub-01", "sub-03"]
+
+
+@pytest.mark.parametrize(
+    ("m0", "fault"),
+    [
+        (0.01, "the median CBF is on its bound of 200 mL/100g/min"),
+        (1e9, "the median CBF is on its bound of 0 mL/100g/min"),
+    ],
+)
+def test_maps_that_cannot_be_right_are_written_and_said_so(dataset, output, capsys, m0, fault):
+    add(dataset, "01", m0=np.where(MASK, m0, 0.01 * m0).astype(np.float32))
+    for _ in range(2):  # what is complete is no better for it
+        assert quantify_all(dataset, output, "--participant_label=01") == 1
+        heading, line = capsys.readouterr().err.splitlines()[-2:]
+        assert heading == "asl-pinn: 1 of 1 runs failed:"
+        assert line.startswith("  sub-01: the maps cannot be right: no voxel was fitted within")
+        assert f"; {fault}; check M0, timing, mask and --bounds" in line
+    stated = json.loads(sidecar(output).read_text())
+    assert fault in stated["Unusable"]
+    assert "1 unusable" in logs(output)[0]
 
 
 def test_maps_are_not_made_again_from_other_inputs(dataset, output, capsys):
@@ -291,9 +364,22 @@ def test_maps_are_not_made_again_from_other_inputs(dataset, output, capsys):
         ({}, ["a", "b"], "OUTPUT_DIR is the one argument"),
         ({}, ["--seed=3"], "--seed: --from takes it from the sidecar"),
         ({}, ["--participant_label=01"], "--participant_label: --from takes it"),
+        ({}, ["--f_scale=3"], "--f_scale: --from takes it from the sidecar"),
+        ({}, ["--model=buxton+t1"], "--model: --from takes it from the sidecar"),
         ({"InputFingerprint": None}, [], "does not state InputFingerprint"),
-        ({"Options": {"colour": "red"}}, [], "states 'colour', which this version does not know"),
-        ({"Options": {"cbf_max": "high"}}, [], "flag --cbf_max=high"),
+        ({"Model": None}, [], "does not state Model"),
+        ({"Model": "os:abort"}, [], "its model os:abort is code that would be run; if you trust"),
+        ({"Model": "magic"}, [], "unknown model 'magic'"),
+        ({"Method": "magic"}, [], "unknown method 'magic'"),
+        ({"Options": {"colour": "red"}}, [], "nlls has no option 'colour', only"),
+        ({"Options": {"grid": "many"}}, [], "nlls: option grid is a whole number, not 'many'"),
+        ({"Bounds": {"att": [4, 1]}}, [], "bounds of ATT out of order"),
+        ({"Bounds": {"att": "wide"}}, [], "states what quantify does not write"),
+        ({"Priors": {"att": {"Mean": 1.2}}}, [], "states what quantify does not write: 'SD'"),
+        ({"Fixed": {"abv": 1.0}}, [], "model buxton has no parameter 'abv'"),
+        ({"Reading": {"scheduler": "tcp://here"}}, [], "states what quantify does not write"),
+        ({"Reading": {"t1_tissue": [1]}}, [], "states what quantify does not write"),
+        ({"DataType": "float16"}, [], "states the unknown DataType 'float16'"),
         ({"SourceChecksums": {}}, [], "names 0 ASL series"),
         ({"InputDataset": "/nonexistent"}, [], "/nonexistent/sub-01"),
     ],
@@ -335,7 +421,7 @@ def test_outcomes_of_lost_processes_are_failures(dataset, output, capsys, monkey
         for job in jobs:
             yield job, ChildProcessError("its process was killed")
 
-    jobs = [command.Job(run, None, output) for run in bids.find_runs(dataset)[:1]]
-    monkeypatch.setattr(command.cohort, "each", lost)
+    jobs = [Job(run, None, output) for run in bids.find_runs(dataset)[:1]]
+    monkeypatch.setattr(batch.cohort, "each", lost)
     assert quantify_all(dataset, output) == 1
     assert "  sub-01: its process was killed" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,23 +10,38 @@ import pytest
 from browser import Browser, find_chromium
 from matplotlib.image import imread
 
-from asl_pinn.bids import AslRun, write_maps
-from asl_pinn.data import PerfusionMaps, Status
+from asl_pinn import models
+from asl_pinn.data import Maps, Phantom, Status
 from asl_pinn.errors import InputError
-from asl_pinn.reports.group import group_page, read_group, write_group_page
-from asl_pinn.reports.participant import html_report, report_figures
-from asl_pinn.residuals import predicted
-from asl_pinn.simulate import simulate
-from asl_pinn.tissue import find_tissues
+from asl_pinn.estimators.base import Estimator
+from asl_pinn.evaluation.prediction import predicted
+from asl_pinn.io.bids import write_maps
+from asl_pinn.models import KineticModel
+from asl_pinn.simulation.acquire import simulate
+from asl_pinn.viz.regions import find_regions
+from asl_pinn.viz.reports.group import group_page, read_group, write_group_page
+from asl_pinn.viz.reports.participant import html_report, report_figures
 
 GAINS = {"sub-01": 1.0, "sub-02": 1.02, "sub-03": 0.98, "sub-04": 3.0, "sub-05": 1.01}
 LONG = "a_name_that_is_as_long_as_those_of_files_deep_in_a_dataset_may_be_" * 3
 
 
-def truth_as_maps(phantom, gain: float = 1.0) -> PerfusionMaps:
-    status = np.where(phantom.mask, Status.FITTED, Status.OUTSIDE).astype(np.int8)
-    cbf, att = gain * phantom.cbf, phantom.att
-    return PerfusionMaps(cbf, att, status, 0.1 * cbf, 0.1 * att, noise_sd=1.0)
+def truth_as_maps(
+    phantom: Phantom, name: str, gain: float = 1.0, model: KineticModel | None = None
+) -> Maps:
+    model = model or models.get("buxton")
+    truth = {key: phantom.mask * value for key, value in phantom.truth(model).items()}
+    values = {**truth, "cbf": gain * truth["cbf"]}
+    return Maps(
+        model,
+        values,
+        np.where(phantom.mask, Status.FITTED, Status.OUTSIDE).astype(np.int8),
+        {key: 0.1 * value for key, value in values.items()},
+        noise_sd=1.0,
+        affine=phantom.affine,
+        method="nlls",
+        stem=f"{name}/perf/{name}",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +50,24 @@ def folder(tmp_path_factory, phantom, protocol) -> Path:
     root = tmp_path_factory.mktemp("derivatives")
     data = simulate(phantom, protocol, tsnr=5.0, seed=0)
     for name, gain in GAINS.items():
-        maps, extra = truth_as_maps(phantom, gain), {}
+        maps, extra = truth_as_maps(phantom, name, gain), {}
         if name == "sub-05":
             maps = dataclasses.replace(maps, status=np.minimum(4 * maps.status, Status.SKIPPED))
         if name == "sub-01":
-            tissues, images = find_tissues(data, phantom.grey_matter), predicted(data, maps)
+            regions, images = find_regions(data, phantom.grey_matter), predicted(data, maps)
             page = html_report(
                 data,
                 maps,
                 images,
                 title=name,
-                method="nlls",
-                description="Fitted with dogleg.",
-                references=(),
-                tissues=tissues,
-                figures=report_figures(data, maps, images, tissues, name),
+                estimator=Estimator(lambda *_: None, object, "", "Fitted with dogleg."),
+                regions=regions,
+                figures=report_figures(data, maps, images, regions, name),
                 provenance={"Options": {"solver": "dogleg"}, "Sources": [LONG], LONG: LONG},
                 notes=[LONG],
             )
             extra = {"_desc-nlls_report.html": page.encode()}
-        run = AslRun(root / name / "perf" / f"{name}_asl.nii.gz", {"sub": name[4:]}, root)
-        write_maps(root, run, maps, phantom.affine, "nlls", {}, extra)
+        write_maps(root, maps, {}, extra)
     (root / "group.html").write_text(group_page(read_group(root, "nlls"), "nlls"))
     return root
 
@@ -64,7 +77,7 @@ def test_group_lists_runs_with_medians_and_remarks(folder, phantom):
     assert [member.name for member in members] == sorted(GAINS)
     median = np.median(phantom.cbf[phantom.mask])
     for member in members[:4]:
-        assert member.cbf[1] == pytest.approx(GAINS[member.name] * median, rel=1e-5)
+        assert member.quartiles["cbf"][1] == pytest.approx(GAINS[member.name] * median, rel=1e-5)
         assert member.fitted == 1.0
         assert member.n_voxels == phantom.mask.sum()
     text = (folder / "group.html").read_text()
@@ -97,13 +110,42 @@ def test_group_remarks_runs_made_with_other_options(folder):
     assert "cbf_max=200.0" not in text
 
 
-def test_group_of_nothing_and_of_broken_maps(folder, tmp_path):
+def test_group_lists_every_parameter_of_every_model(tmp_path, phantom):
+    three = models.get("buxton+t1")
+    for name, model in {
+        "sub-01": three,
+        "sub-02": models.get("buxton"),
+        "sub-03": models.fix(three, att=1.2),
+        "sub-04": three,
+        "sub-05": three,
+    }.items():
+        origin = {"Model": model.name, "Bounds": {"att": [0.05, 3.0 if "4" in name else 4.0]}}
+        write_maps(tmp_path, truth_as_maps(phantom, name, model=model), origin)
+    members = read_group(tmp_path, "nlls")
+    names = [tuple(p.name for p in member.parameters) for member in members]
+    assert names == [three.names, ("cbf", "att"), ("cbf", "t1_tissue"), three.names, three.names]
+    text = group_page(members, "nlls")
+    header = text.split("<thead>")[1].split("</thead>")[0]
+    assert "maps of CBF, ATT, T1" in header
+    assert header.index("CBF [mL/100g/min]") < header.index("ATT [s]") < header.index("T1 [s]")
+    t1 = f"{np.median(phantom.t1_tissue[phantom.mask]):.2f} ("
+    rows = text.split("<tbody>")[1].split("</tr>")
+    assert ["n/a" in row for row in rows[:5]] == [False, True, True, False, False]
+    assert [t1 in row for row in rows[:5]] == [True, False, True, True, True]
+    assert "made with other options than most: Model=buxton<" in rows[1]
+    assert "made with other options than most: Bounds of att=[0.05, 3.0]<" in rows[3]
+    assert "2 with remarks" in text
+
+
+def test_group_of_nothing_and_of_broken_maps(folder, tmp_path, phantom):
     assert "0 runs" in group_page(read_group(tmp_path, "nlls"), "nlls")
-    broken = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.nii.gz"
-    broken.parent.mkdir(parents=True)
-    broken.write_bytes(b"nothing")
+    write_maps(tmp_path, truth_as_maps(phantom, "sub-01"))
+    seal = tmp_path / "sub-01" / "perf" / "sub-01_desc-nlls_cbf.json"
+    whole = seal.read_text()
+    seal.unlink()
     assert read_group(tmp_path, "nlls") == []  # it lacks what is written last
-    broken.with_name("sub-01_desc-nlls_cbf.json").touch()
+    seal.write_text(whole)
+    seal.with_suffix(".nii.gz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"sub-01_desc-nlls_cbf\.nii\.gz"):
         read_group(tmp_path, "nlls")
 
@@ -146,6 +188,16 @@ def test_group_page_is_left_alone_until_a_result_changes(folder, phantom):
     page = write_group_page(folder, "nlls")
     before = page.read_bytes(), page.stat().st_mtime_ns
     assert write_group_page(folder, "nlls").stat().st_mtime_ns == before[1]
-    run = AslRun(folder / "sub-06" / "perf" / "sub-06_asl.nii.gz", {"sub": "06"}, folder)
-    write_maps(folder, run, truth_as_maps(phantom), phantom.affine, "nlls", {}, {})
+    write_maps(folder, truth_as_maps(phantom, "sub-06"))
     assert write_group_page(folder, "nlls").read_bytes() != before[0]
+
+
+def test_group_page_imports_no_model_that_a_sidecar_names(folder, phantom):
+    maps = truth_as_maps(phantom, "sub-07")
+    write_maps(folder, maps, {"Model": "antigravity:geohash", "Options": {}})
+    members = {member.name: member for member in read_group(folder, "nlls")}
+    assert members["sub-07"].parameters == ()
+    assert len(members["sub-01"].parameters) == 2
+    page = write_group_page(folder, "nlls").read_text()
+    assert "its model is not registered here" in page
+    assert "antigravity" not in sys.modules

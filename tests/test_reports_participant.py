@@ -7,18 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asl_pinn import plots
-from asl_pinn.bids import AslRun
-from asl_pinn.data import AslData, PerfusionMaps, Status
-from asl_pinn.estimators import ESTIMATORS
-from asl_pinn.estimators.voxelwise import NllsOptions
-from asl_pinn.options import resolve
-from asl_pinn.protocol import Protocol, label_durations, time_encoded_protocol
-from asl_pinn.reports import participant
-from asl_pinn.reports.methods import methods_text, software_citation
-from asl_pinn.reports.participant import html_report, report_figures
-from asl_pinn.residuals import predicted
-from asl_pinn.tissue import Tissues, find_tissues
+from asl_pinn import models
+from asl_pinn.acquisition.protocol import Protocol, label_durations, time_encoded_protocol
+from asl_pinn.data import AslData, Maps, Status
+from asl_pinn.estimators.base import Estimator
+from asl_pinn.estimators.options import ByParameter, as_mapping
+from asl_pinn.estimators.registry import ESTIMATORS, get_estimator
+from asl_pinn.evaluation.prediction import predicted
+from asl_pinn.viz.regions import Regions, find_regions
+from asl_pinn.viz.reports import participant
+from asl_pinn.viz.reports.methods import methods_text, software_citation
+from asl_pinn.viz.reports.participant import html_report, report_figures, report_files
 
 NASTY = "<script>alert('x')</script> & \"co\""
 VOID = {"meta", "img"}
@@ -68,23 +67,34 @@ def data() -> AslData:
 
 
 @pytest.fixture
-def maps(data) -> PerfusionMaps:
+def maps(data) -> Maps:
     status = np.where(data.mask, Status.FITTED, Status.OUTSIDE).astype(np.int8)
     status[1, 0] = Status.ON_BOUND
     status[1, 1, 0] = Status.NOT_CONVERGED
     status[1, 2] = Status.SKIPPED
     cbf = np.where(status == Status.FITTED, 40.0, 999.0)
     cbf[3] = np.array([50.0, 60.0])
-    return PerfusionMaps(cbf=cbf, att=cbf / 40.0, status=status)
+    values = {"cbf": cbf, "att": cbf / 40.0}
+    return Maps(models.get("buxton"), values, status, method="nlls")
+
+
+@pytest.fixture
+def three(maps) -> Maps:
+    """The same with T1 of tissue as a third parameter, and standard deviations."""
+    values = {**maps.values, "t1_tissue": maps.cbf / 30.0}
+    sd = {"cbf": 0.5 * maps.cbf, "att": 0.1 * maps.att, "t1_tissue": 0.2 * values["t1_tissue"]}
+    return dataclasses.replace(maps, model=models.get("buxton+t1"), values=values, sd=sd)
+
+
+def estimator(description="Voxels were fitted [2].", references=("Somebody A. 2001.",), **more):
+    return Estimator(lambda *_: None, object, "", description, references, **more)
 
 
 def report(data, maps, **changes) -> str:
     arguments = {
         "title": "sub-01",
-        "method": "nlls",
-        "description": "Voxels were fitted with a bound [2].",
-        "references": ("Somebody A. A journal 2001.",),
-        "tissues": find_tissues(data),
+        "estimator": estimator(),
+        "regions": find_regions(data),
         "figures": {"maps": b"\x89PNG picture"},
         "provenance": {"seed": 0, "bounds": [0.0, 200.0], "Options": {"cbf_max": 150.0}},
         "notes": ["two volumes were averaged"],
@@ -126,26 +136,33 @@ def test_medians_and_quartiles_are_over_voxels_fitted_within_bounds(data, maps):
     assert not any("grey matter" in row for row in rows)
 
 
-def test_standard_deviations_are_summarised_or_said_to_be_missing(data, maps):
+def test_standard_deviations_are_summarised_or_said_to_be_missing(data, maps, three):
     assert "This method gives no standard deviations." in Page(report(data, maps)).text
-    with_sd = dataclasses.replace(maps, cbf_sd=0.5 * maps.cbf, att_sd=0.1 * maps.att)
-    whole = Tissues({"everything": data.mask}, "")
-    rows = Page(report(data, with_sd, tissues=whole)).rows
+    whole = Regions({"everything": data.mask}, "")
+    rows = Page(report(data, three, regions=whole)).rows
     assert ["everything", "CBF [mL/100g/min]", "20.0", "50"] in rows
     assert ["everything", "ATT [s]", "0.10", "10"] in rows
+    assert ["everything", "T1 [s]", "0.27", "20"] in rows
+
+
+def test_every_parameter_of_the_model_is_described(data, three):
+    text = report(data, three)
+    assert ["all voxels", "T1 [s]", "1.33", "1.33 to 1.67", "13"] in Page(text).rows
+    assert "CBF, ATT and T1, method nlls, model buxton+t1, 3 delays." in text
+    assert "That of CBF, ATT or T1: no perfusion" in text
 
 
 def test_grey_matter_is_summarised_where_given(data, maps):
     grey = np.zeros_like(data.mask)
     grey[3] = True
-    rows = Page(report(data, maps, tissues=find_tissues(data, grey))).rows
+    rows = Page(report(data, maps, regions=find_regions(data, grey))).rows
     assert ["grey matter", "CBF [mL/100g/min]", "55.0", "50.0 to 60.0", "6"] in rows
 
 
 def test_voxels_are_counted_by_outcome(data, maps):
     rows = {row[0]: row[1:] for row in Page(report(data, maps)).rows if row}
     assert rows["fitted within the bounds"][-2:] == ["13", "72.2"]
-    assert rows["ended on a bound"][-2:] == ["2", "11.1"]
+    assert rows["on or beyond a bound"][-2:] == ["2", "11.1"]
     assert rows["did not converge"][-2:] == ["1", "5.6"]
     assert rows["skipped"][-2:] == ["2", "11.1"]
     assert rows["all of the mask"][-2:] == ["18", "100.0"]
@@ -186,12 +203,10 @@ def test_provenance_and_notes_are_there(data, maps):
 def test_every_text_is_escaped(data, maps):
     text = report(
         data,
-        maps,
+        dataclasses.replace(maps, method=NASTY),
         title=NASTY,
-        method=NASTY,
-        description=NASTY,
-        references=[NASTY],
-        tissues=Tissues({NASTY: data.mask}, NASTY),
+        estimator=estimator(NASTY, (NASTY,)),
+        regions=Regions({NASTY: data.mask}, NASTY),
         provenance={NASTY: NASTY, "list": [NASTY], "Options": {NASTY: NASTY}},
         notes=[NASTY],
     )
@@ -203,7 +218,7 @@ def test_every_text_is_escaped(data, maps):
 
 
 def test_empty_sections_are_left_out(data, maps):
-    text = report(data, maps, notes=[], figures={}, description="", provenance={})
+    text = report(data, maps, notes=[], figures={}, provenance={})
     assert re.findall("<h2>(.*?)</h2>", text) == [
         "Perfusion",
         "Uncertainty",
@@ -215,40 +230,128 @@ def test_empty_sections_are_left_out(data, maps):
 
 
 def test_a_result_without_fitted_voxels_is_still_described(data, maps):
-    nothing = PerfusionMaps(maps.cbf * 0.0, maps.att * 0.0, np.zeros_like(maps.status))
+    values = {"cbf": maps.cbf * 0.0, "att": maps.att * 0.0}
+    nothing = dataclasses.replace(maps, values=values, status=np.zeros_like(maps.status))
     rows = Page(report(data, nothing)).rows
     assert ["all voxels", "CBF [mL/100g/min]", "n/a", "n/a", "0"] in rows
 
 
+@pytest.mark.parametrize("model", ["buxton", "buxton+t1"])
 @pytest.mark.parametrize("method", ESTIMATORS)
-def test_methods_paragraph_states_what_was_done(data, maps, method):
-    entry = ESTIMATORS[method]
-    options = dataclasses.asdict(resolve(entry.options()))
-    text, works = methods_text(data, maps, method, entry.describe(options), entry.references)
-    for fact in (method, "3 delays", "2, 1, 1 s", "2.5, 1.5, 0.5 s", "1.65 s", "of 1.33 s", "0.85"):
+def test_methods_paragraph_states_what_was_done(data, three, method, model):
+    entry, chosen = get_estimator(method), models.get(model)
+    provenance = {"Options": as_mapping(entry.options(), chosen.names)}
+    maps = dataclasses.replace(three, model=chosen, method=method)
+    text, works = methods_text(data, maps, entry, provenance)
+    for fact in (method, "3 delays", "2, 1, 1 s", "2.5, 1.5, 0.5 s", "1.65 s", "1.33 s", "0.85"):
         assert fact in text
-    assert "0.5 s, each the mean of 2 to 3 repeats)" in text
+    assert "0.5 s; each the mean of 2 to 3 repeats)" in text
     assert "of each slice, up to 0.04 s, was added" in text
-    assert "Of the 18 voxels of the mask, 13 were fitted" in text
+    assert "Of the 18 voxels in the mask, 13 were fitted" in text
+    assert "0\N{EN DASH}200 mL/100g/min for CBF" in text
     assert "{" not in text
-    cited = {
+    cited = [
         int(number) for group in re.findall(r"\[([\d, ]+)\]", text) for number in group.split(",")
-    }
-    assert cited == set(range(1, 1 + len(works)))
+    ]
+    assert list(dict.fromkeys(cited)) == list(range(1, 1 + len(works)))
+
+
+def test_methods_paragraph_names_bounds_priors_and_what_is_held(data, three):
+    dash = "\N{EN DASH}"
+
+    def said(model, **changes) -> str:
+        maps = dataclasses.replace(three, model=model)
+        return methods_text(data, maps, estimator(**changes), {})[0]
+
+    both = said(models.get("buxton+t1"))
+    assert "Cerebral blood flow (CBF), arterial transit time (ATT) and longitudinal" in both
+    assert f"0.05{dash}4 s for ATT (weak normal prior: mean 1.2 s, SD 1 s)" in both
+    assert f"0.3{dash}5 s for T1 (normal prior: mean 1.33 s, SD 0.1 s)." in both
+    assert "assuming a T1 of arterial blood of 1.65 s, a labelling efficiency" in both
+    narrow = models.with_priors(
+        models.with_bounds(models.get("buxton"), att=(0.1, 3.0)), att=(1, 2)
+    )
+    assert f"0.1{dash}3 s for ATT (weak normal prior: mean 1 s, SD 2 s)." in said(narrow)
+    learnt = said(models.get("buxton+t1"), weak_priors=False)
+    assert f"0.05{dash}4 s for ATT and 0.3{dash}5 s for T1 (normal prior" in learnt
+    held = said(models.fix(models.get("buxton+t1"), att=1.5, t1_tissue=1.4))
+    assert "ATT was held at 1.5 s and T1 was held at 1.4 s." in held
+    assert held.startswith("Cerebral blood flow (CBF) was estimated with")
+    assert f"The bounds were 0{dash}200 mL/100g/min for CBF." in held
+    assert "T1 of tissue of 1.33" not in held
+
+
+def test_methods_paragraph_states_where_t1_comes_from(data, maps):
+    work = "Somebody, A journal 2005, at 3 T"
+    provenance = {"T1BloodSource": work, "T1TissueSource": "--t1_tissue"}
+    text, _ = methods_text(data, maps, estimator(), provenance)
+    assert f"blood of 1.65 s ({work}), a T1 of tissue of 1.33 s, a labelling" in text
+    t1 = data.t1_tissue + np.arange(2.0)
+    varied = dataclasses.replace(data, t1_tissue=t1)
+    assert (
+        "a T1 of tissue from a map (median 1.83 s)"
+        in methods_text(varied, maps, estimator(), {})[0]
+    )
+    inferred = dataclasses.replace(maps, model=models.get("buxton+t1"))
+    assert (
+        "(normal prior: mean from the given map, SD 0.1 s)"
+        in methods_text(varied, inferred, estimator(), {})[0]
+    )
 
 
 @pytest.mark.parametrize(
-    ("method", "changes", "said"),
+    ("method", "option", "values"),
     [
-        ("spatial-map", {}, "CBF following M0 and T1 as far as the data bore it out)"),
-        ("spatial-map", {"guide": "none"}, "CBF unguided)"),
-        ("nlls-smoothed", {}, "of the width that predicted held-out delays best."),
-        ("nlls-smoothed", {"smoothing_fwhm": 6.0}, "of 6 mm full width at half maximum."),
+        ("spatial-map", "covariates", ("tissue", "none")),
+        ("neural-field", "covariates", ("tissue", "none")),
+        ("nlls-smoothed", "smoothing_fwhm", (-1.0, 6.0)),
     ],
 )
-def test_methods_say_options_in_words(method, changes, said):
-    entry = ESTIMATORS[method]
-    assert said in entry.describe(dataclasses.asdict(entry.options(**changes)))
+def test_methods_say_options_in_words(method, option, values):
+    entry = get_estimator(method)
+    chosen = [
+        entry.describe(as_mapping(entry.options(**{option: value}), ("cbf", "att")))
+        for value in values
+    ]
+    assert chosen[0] != chosen[1]
+    assert not re.search(r"[{}_]|\bnone\b|-1", " ".join(chosen))
+    if option == "smoothing_fwhm":
+        assert "of 6 mm full width at half maximum" in chosen[1]
+
+
+def test_methods_call_parameters_by_their_symbols(data, three):
+    model, entry = models.get("buxton+t1"), get_estimator("spatial-map")
+    options = as_mapping(entry.options(order=ByParameter.of(2.0, cbf=1.0)), model.names)
+    maps = dataclasses.replace(three, model=model)
+    text, _ = methods_text(data, maps, entry, {"Options": options})
+    assert "1 for CBF, 2 for ATT, 2 for T1" in text
+    assert not re.search(r"t1_tissue", text, re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cited(models.Buxton):
+    """A model of other works."""
+
+    description = "a model"
+    references = ()
+
+
+@pytest.mark.parametrize("n_works", [0, 1, 3])
+def test_references_of_the_estimator_are_numbered_behind_those_of_the_model(data, maps, n_works):
+    works = tuple(f"Work {n}" for n in range(n_works))
+    model = type("Model", (Cited,), {"references": works})()
+    entry = estimator(
+        "Fitted [2] {how}, as others did [2, 3].",
+        ("Fit A", "Fit B"),
+        words={"how": lambda value: f"by {value} [3]"},
+    )
+    named = dataclasses.replace(maps, model=model)
+    text, references = methods_text(data, named, entry, {"Options": {"how": "force"}})
+    assert references == [*works, "Fit A", "Fit B"]
+    first, second = n_works + 1, n_works + 2
+    assert f"Fitted [{first}] by force [{second}], as others did [{first}, {second}]." in text
+    own = "" if not works else f" [{', '.join(str(n + 1) for n in range(n_works))}]"
+    assert f"described by a model{own}." in text
 
 
 def test_one_delay_leaves_no_residual_and_no_noise(data, maps):
@@ -256,8 +359,8 @@ def test_one_delay_leaves_no_residual_and_no_noise(data, maps):
     figures = dict.fromkeys(("fit", "residuals"), b"\x89PNG")
     with_noise = dataclasses.replace(maps, noise_sd=1.0)
     several = report(data, with_noise, figures=figures)
-    assert "at 3 delays." in several
-    assert "Measured less fitted" in several
+    assert "3 delays." in several
+    assert "Measured minus fitted" in several
     assert "Error bars" in several
     single = dataclasses.replace(
         data,
@@ -266,9 +369,12 @@ def test_one_delay_leaves_no_residual_and_no_noise(data, maps):
         readout_delay=np.zeros(data.mask.shape),
         protocol=Protocol(np.array([1.8]), np.array([1.8])),
     )
-    text = report(single, maps, figures=figures)
-    assert "at 1 delay." in text
-    for word in ("Measured less fitted", "Error bars", "repeats", "of each slice, up to"):
+    images = predicted(single, maps)
+    drawn = report_figures(single, maps, images, find_regions(single), "sub-01")
+    assert "residuals" not in drawn
+    text = report(single, maps, figures=drawn)
+    assert "1 delay." in text
+    for word in ("Measured minus fitted", "Error bars", "repeats", "of each slice, up to"):
         assert word not in text
 
 
@@ -280,23 +386,27 @@ def test_citation_is_that_of_the_repository():
         assert fact in citation
 
 
-def test_figures_of_a_report(data, maps):
-    tissues = find_tissues(data)
-    with_sd = dataclasses.replace(maps, cbf_sd=maps.cbf, att_sd=maps.att)
-    figures = report_figures(data, with_sd, predicted(data, with_sd), tissues, "sub-01")
-    assert list(figures) == ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
+def test_figures_of_a_report(data, three):
+    regions = find_regions(data)
+    figures = report_figures(data, three, predicted(data, three), regions, "sub-01")
+    names = ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
+    assert list(figures) == names
     assert all(png.startswith(b"\x89PNG") for png in figures.values())
-    assert len(Page(report(data, with_sd, figures=figures)).sources) == 6
+    text = report(data, three, figures=figures)
+    assert len(Page(text).sources) == len(names)
+    assert "the dotted line (ATT) has begun to arrive" in text
 
 
-def test_the_images_are_predicted_once(data, maps, monkeypatch, tmp_path):
+def test_files_of_a_result_and_the_images_predicted_once(data, maps, monkeypatch, plain_pictures):
     calls = []
-    for name in ("map", "status", "histogram", "fit", "residual"):
-        monkeypatch.setattr(plots, f"{name}_figure", lambda *_: b"picture")
     monkeypatch.setattr(participant, "predicted", lambda *of: calls.append(of) or predicted(*of))
-    run = AslRun(tmp_path / "sub-01" / "perf" / "sub-01_asl.nii.gz", {"sub": "01"}, tmp_path)
-    options = dataclasses.asdict(NllsOptions())
+    provenance = {"Options": as_mapping(get_estimator("nlls").options(), maps.model.names)}
     with_noise = dataclasses.replace(maps, noise_sd=1.0)
-    files = participant.report_files(run, data, with_noise, "nlls", {"Options": options}, ())
-    assert b"poor fit" in files["_desc-nlls_report.html"]
+    named = dataclasses.replace(data, stem="sub-02/ses-1/perf/sub-02_ses-1")
+    files = report_files(named, with_noise, provenance, ["a note"], data.mask)
+    assert list(files) == ["_desc-nlls_maps.png", "_desc-nlls_report.html"]
+    text = files["_desc-nlls_report.html"].decode()
+    assert "<h1>sub-02_ses-1</h1>" in text
+    for words in ("poor fit", "a note", "Grey matter is that of the dataset"):
+        assert words in text
     assert len(calls) == 1

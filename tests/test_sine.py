@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asl_pinn.sine import cosine, sine
+from asl_pinn.estimators.neural.sine import cosine, sine
 
 ANGLES = np.random.default_rng(0).uniform(-1000.0, 1000.0, 20000)
 

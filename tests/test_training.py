@@ -8,32 +8,31 @@ import numpy as np
 import optax
 import pytest
 
-from asl_pinn import training
-from asl_pinn.checkpoints import Checkpoints, fingerprint
 from asl_pinn.errors import InputError
-from asl_pinn.training import Problem, start, train
+from asl_pinn.estimators.neural.training import Objective, advance, start, train
+from asl_pinn.io.checkpoints import Checkpoints, fingerprint
 
 N_REPLICAS = 3
 KEYS = jax.random.split(jax.random.key(7), N_REPLICAS)
 TARGETS = jnp.arange(12.0).reshape(N_REPLICAS, 4)
 
 
-def noisy_squares(settings, params, key, step, target, shared):
+def noisy_squares(setup, params, key, step, target, shared):
     """Squares about a target that is seen through noise, as with drawn batches."""
     seen = target + 0.1 * jax.random.normal(key, target.shape)
     return jnp.sum((params["x"] - seen) ** 2), {"held_out": jnp.abs(params["x"] - shared).max()}
 
 
-def exploding(settings, params, key, step, target, shared):
-    bad = jnp.where(step == 12, settings, 1.0)
+def exploding(setup, params, key, step, target, shared):
+    bad = jnp.where(step == 12, setup, 1.0)
     return bad * (1.0 + jnp.sum((params["x"] - target) ** 2)), {}
 
 
-def adam(settings):
+def adam(setup):
     return optax.adam(0.1)
 
 
-SQUARES = Problem(noisy_squares, adam, None)
+SQUARES = Objective(noisy_squares, adam, None)
 WATCHED = SQUARES._replace(monitor="held_out", memory=1)
 
 
@@ -41,9 +40,9 @@ def zeros():
     return {"x": jnp.zeros_like(TARGETS)}
 
 
-def run(problem=SQUARES, steps=200, **kwargs):
+def run(objective=SQUARES, steps=200, **kwargs):
     keywords = {"shared": 0.0, "steps": steps, "report_every": 25, **kwargs}
-    return train(problem, start(problem, zeros()), KEYS, TARGETS, **keywords)
+    return train(objective, start(objective, zeros()), KEYS, TARGETS, **keywords)[0]
 
 
 def bits(state):
@@ -57,7 +56,7 @@ def test_it_finds_the_minimum():
 def test_same_keys_same_bits_and_other_keys_other_bits():
     assert bits(run()) == bits(run())
     keys = jax.random.split(jax.random.key(8), N_REPLICAS)
-    other = train(SQUARES, start(SQUARES, zeros()), keys, TARGETS, shared=0.0, steps=200)
+    other, _ = train(SQUARES, start(SQUARES, zeros()), keys, TARGETS, shared=0.0, steps=200)
     assert bits(other) != bits(run())
 
 
@@ -67,7 +66,7 @@ def test_reports_do_not_change_the_result(report_every):
 
 
 def test_replicas_do_not_mix():
-    alone = train(
+    alone, _ = train(
         SQUARES,
         start(SQUARES, {"x": jnp.zeros((1, 4))}),
         KEYS[1:2],
@@ -79,21 +78,27 @@ def test_replicas_do_not_mix():
 
 
 def test_it_compiles_once_for_all_steps():
-    from asl_pinn import training
+    traced = []
 
-    run(steps=130)
-    before = training._advance._cache_size()
-    run(steps=170)
-    assert training._advance._cache_size() == before
+    def counting(setup, *arguments):
+        traced.append(setup)
+        return noisy_squares(setup, *arguments)
+
+    counted = SQUARES._replace(loss=counting)
+    run(counted, steps=130)
+    once = len(traced)
+    run(counted, steps=170)
+    run(counted._replace(setup=None), steps=20)
+    assert 0 < len(traced) == once
 
 
 def test_nothing_passes_to_or_from_the_host_between_two_reports():
     state = start(SQUARES, zeros())
     arguments = jax.device_put((state, KEYS, TARGETS, 0.0, 25))
-    program = training._advance.lower(SQUARES, *arguments, length=25)
+    program = advance.lower(SQUARES, *arguments, length=25)
     assert not re.search("callback|infeed|outfeed|send|recv", program.as_text())
     with jax.transfer_guard("disallow"):
-        state, _ = training._advance(SQUARES, *arguments, length=25)
+        state, _ = advance(SQUARES, *arguments, length=25)
         jax.block_until_ready(state)
 
 
@@ -107,8 +112,8 @@ def test_monitored_parameters_are_those_of_the_lowest_value():
 
 
 def test_kept_parameters_are_a_running_mean():
-    def falling(settings, params, key, step, target, shared):
-        loss, _ = noisy_squares(settings, params, key, step, target, shared)
+    def falling(setup, params, key, step, target, shared):
+        loss, _ = noisy_squares(setup, params, key, step, target, shared)
         return loss, {"held_out": 100.0 - step}
 
     memory, steps = 4, 9
@@ -130,9 +135,28 @@ def test_patience_ends_a_training_early(report_every):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 @pytest.mark.parametrize("report_every", [5, 100])
 def test_a_bad_loss_names_its_step(bad, report_every):
-    problem = Problem(exploding, adam, bad)
+    objective = Objective(exploding, adam, bad)
     with pytest.raises(InputError, match="fit of slices diverged at step 13"):
-        run(problem, label="fit of slices", report_every=report_every)
+        run(objective, label="fit of slices", report_every=report_every)
+
+
+@pytest.mark.parametrize("report_every", [7, 300])
+def test_the_history_has_each_step_once(report_every):
+    _, history = train(
+        WATCHED,
+        start(WATCHED, zeros()),
+        KEYS,
+        TARGETS,
+        shared=0.0,
+        steps=40,
+        report_every=report_every,
+    )
+    assert {name: values.shape for name, values in history.items()} == {
+        "loss": (40, N_REPLICAS),
+        "held_out": (40, N_REPLICAS),
+    }
+    np.testing.assert_allclose(history["held_out"][1], 0.1, rtol=1e-4)  # after one step of 0.1
+    assert (np.diff(history["loss"], axis=0).mean(axis=0) < 0.0).all()
 
 
 def test_an_interrupted_run_ends_in_the_same_bits(tmp_path):
@@ -145,7 +169,7 @@ def test_an_interrupted_run_ends_in_the_same_bits(tmp_path):
 def test_a_finished_run_is_read_back(tmp_path):
     checkpoints = Checkpoints(tmp_path, every=50)
     finished = run(checkpoints=checkpoints)
-    again = train(
+    again, _ = train(
         SQUARES,
         start(SQUARES, {"x": jnp.full_like(TARGETS, 99.0)}),
         KEYS,

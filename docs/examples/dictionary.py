@@ -6,39 +6,39 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asl_pinn.chunked import chunk_for, map_chunked
-from asl_pinn.data import AslData, PerfusionMaps, Status, status_volume, to_volume
-from asl_pinn.execution import Execution
-from asl_pinn.options import option
-from asl_pinn.protocol import Protocol
-from asl_pinn.voxels import Voxels, gather, predict_by_att
+from asl_pinn.estimators.base import Estimate, Estimator, RunContext, voxel_status
+from asl_pinn.estimators.options import option
+from asl_pinn.problem import Problem, bases, map_voxels
 
 
 @dataclasses.dataclass(frozen=True)
 class DictionaryOptions:
     """Options of `dictionary`; each becomes a flag of `asl-pinn quantify`."""
 
-    att_entries: int = option(300, "Transit times to try, from 0.1 to 3.5 s.")
+    entries: int = option(300, "Values to try of the parameter that is searched.")
 
 
-def fit(data: AslData, options: DictionaryOptions, execution: Execution) -> PerfusionMaps:
+def fit(problem: Problem, options: DictionaryOptions, context: RunContext) -> Estimate:
     """Try every transit time in every voxel; the signal is nearly linear in CBF."""
-    voxels = gather(data, execution.dtype)
-    att = jnp.linspace(0.1, 3.5, options.att_entries, dtype=execution.dtype)
-    constants = data.protocol, np.asarray(data.n_averages, att.dtype), att
-    cbf, att = map_chunked(_match, (voxels,), chunk_for(len(voxels.m0), 4096), constants)
-    maps = (to_volume(values, data.valid) for values in (cbf, att))
-    return PerfusionMaps(*maps, status_volume(np.full(len(cbf), Status.FITTED), data))
+    (searched,) = problem.model.kinked
+    tried = np.linspace(searched.lower, searched.upper, options.entries + 2)[1:-1]
+    values = map_voxels(_match, problem, constants=(tried.astype(context.dtype),), chunk_size=256)
+    return Estimate(values, voxel_status(values, problem.model))
 
 
-def _match(
-    voxels: Voxels, protocol: Protocol, weight: jax.Array, att: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def match(voxel: Voxels) -> tuple[jax.Array, jax.Array]:
-        curves = jnp.stack([curve(att) for curve in predict_by_att(50.0, voxel, protocol)])
-        power = jnp.maximum(weight @ curves**2, 1e-30)
-        scale = jnp.maximum((weight * voxel.delta_m) @ curves / power, 0.0)
-        best = jnp.argmax(scale**2 * power)
-        return 50.0 * scale[best], att[best]
+def _match(problem: Problem, tried: jax.Array) -> jax.Array:
+    model, weights = problem.model, problem.weights
+    centres = dict(zip(model.names, model.centres(problem.tissue, problem.blood), strict=True))
+    curves = bases(problem, [centres[p.name] for p in model.smooth])
+    dictionary = jnp.stack([curve(tried[:, None])[0] for curve in curves])  # (D, entries, V)
+    power = jnp.maximum(jnp.einsum("d,dev->ev", weights, dictionary**2), 1e-30)
+    fit = jnp.einsum("d,dev,dv->ev", weights, dictionary, problem.measured) / power
+    best = jnp.argmax(jnp.maximum(fit, 0.0) ** 2 * power, axis=0)
+    amplitude = jnp.take_along_axis(fit, best[None], axis=0)[0] * model.linear[0].typical
+    found = {**centres, model.linear[0].name: amplitude, model.kinked[0].name: tried[best]}
+    return jnp.stack([jnp.broadcast_to(found[name], amplitude.shape) for name in model.names])
 
-    return jax.vmap(match)(voxels)
+
+DICTIONARY = Estimator(
+    fit, DictionaryOptions, "dictionary matching", "Signals were compared with {entries} curves."
+)

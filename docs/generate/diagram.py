@@ -1,9 +1,12 @@
-"""The modules of the package and who imports whom, drawn from the code."""
+"""The folders of the package and which imports which, drawn from the code."""
 
+import ast
 import functools
+import graphlib
 import html
+from pathlib import Path
 
-import grimp
+import asl_pinn
 
 Imports = dict[str, set[str]]
 
@@ -13,9 +16,9 @@ _SWEEPS = 20
 
 
 def svg() -> str:
-    """Drawing of the imports; an arrow points from a module to one that it imports.
+    """Drawing of the imports; an arrow points from a folder to one that it imports.
 
-    An import that follows from others is left out.
+    An import that follows from others is left out. Folders that import one another are an error.
     """
     imports = _without_shortcuts(_imports())
     rows = _ordered(_rows(imports), imports)
@@ -41,21 +44,28 @@ def svg() -> str:
 
 
 def _imports() -> Imports:
-    """Modules and folders of the package, each with those that it imports."""
-    graph = grimp.build_graph("asl_pinn", cache_dir=None)
+    """Folders and single modules of the package, each with those that it imports when loaded."""
+    root = Path(asl_pinn.__path__[0])
     imports: Imports = {}
-    for module in sorted(graph.modules):
-        unit = _unit(module)
-        for other in map(_unit, graph.find_modules_directly_imported_by(module)):
-            if unit and other and other != unit:
-                imports.setdefault(unit, set()).add(other)
-                imports.setdefault(other, set())
+    for path in sorted(root.rglob("*.py")):
+        unit = path.relative_to(root).parts[0].removesuffix(".py")
+        if not unit.startswith("_"):
+            used = imports.setdefault(unit, set())
+            used.update(_imported(path) - {unit})
+    graphlib.TopologicalSorter(imports).prepare()  # CycleError
     return imports
 
 
-def _unit(module: str) -> str:
-    name = module.split(".")[1:2]
-    return "" if not name or name[0].startswith("_") else name[0]
+def _imported(path: Path) -> set[str]:
+    """What a module imports of the package; not what its functions do when they are called."""
+    names: list[str] = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module == asl_pinn.__name__:
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names.append(node.module or "")
+    units = [name.split(".")[1] for name in names if name.startswith(f"{asl_pinn.__name__}.")]
+    return {unit for unit in units if not unit.startswith("_")}
 
 
 def _without_shortcuts(imports: Imports) -> Imports:
@@ -70,7 +80,7 @@ def _without_shortcuts(imports: Imports) -> Imports:
 
 
 def _rows(imports: Imports) -> list[list[str]]:
-    """Modules row by row, each as far up as those that import it allow."""
+    """Folders row by row, each as far up as those that import it allow."""
 
     @functools.cache
     def row(name: str) -> int:
@@ -81,7 +91,7 @@ def _rows(imports: Imports) -> list[list[str]]:
 
 
 def _ordered(rows: list[list[str]], imports: Imports) -> list[list[str]]:
-    """Rows sorted so that linked modules stand below one another, by sweeps of barycentres."""
+    """Rows sorted so that linked folders stand below one another, by sweeps of barycentres."""
     linked = {a: used | {b for b in imports if a in imports[b]} for a, used in imports.items()}
     for _ in range(_SWEEPS):
         place = {a: i - (len(row) - 1) / 2 for row in rows for i, a in enumerate(row)}

@@ -1,10 +1,12 @@
 """Every flag of every command, as `--help` knows it."""
 
 import importlib
+from typing import Any
 
 from absl import flags
 
-from asl_pinn.cli import COMMANDS
+from asl_pinn.workflow.cli import COMMANDS, define_flags
+from asl_pinn.workflow.commands.flag_help import explain, group_flags
 
 
 def page() -> str:
@@ -15,35 +17,20 @@ def page() -> str:
 
 
 def _section(name: str, summary: str) -> str:
-    command = importlib.import_module(f"asl_pinn.commands.{name}")
-    values = flags.FlagValues()
-    command.define_flags(values)
-    rows = [_row(values[flag]) for flag in sorted(values)]
-    return "\n".join(
-        [
-            f"## {name}",
-            "",
-            f"    asl-pinn {name} {command.USAGE}",
-            "",
-            f"{summary[0].upper()}{summary[1:]}.",
-            "",
-            "| flag | default | what it does |",
-            "| --- | --- | --- |",
-            *rows,
-        ]
-    )
+    command = importlib.import_module(f"asl_pinn.workflow.commands.{name}")
+    lines = [
+        f"## {name}",
+        "",
+        f"    asl-pinn {name} {command.USAGE}",
+        "",
+        f"{summary[0].upper()}{summary[1:]}.",
+    ]
+    for title, group in group_flags(define_flags(name)).items():
+        lines += ["", f"### {title[0].upper()}{title[1:]}", ""]
+        lines += ["| flag | what it does |", "| --- | --- |", *map(_row, group)]
+    return "\n".join(lines)
 
 
-def _row(flag: flags.Flag) -> str:
-    help_text, _, by_method = " ".join(flag.help.split()).partition(" Default: ")
-    choices = getattr(flag.parser, "enum_values", None)
-    if choices:
-        help_text = help_text.partition(">: ")[2]
-        help_text += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
-    default = by_method.removesuffix(".") or _default(flag)
-    cells = [f"`--{flag.name}`", default, help_text]
+def _row(flag: flags.Flag[Any]) -> str:
+    cells = [f"`--{flag.name}`", explain(flag)]
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
-
-
-def _default(flag: flags.Flag) -> str:
-    return "" if flag.default in (None, []) else f"`{flag.default_as_str.strip(chr(39))}`"

@@ -8,8 +8,17 @@ from cases import METHODS, run_method
 from asl_pinn.data import AslData
 from bench.measure import of_copy, row, time_calls
 
-_SLICE = ("nlls", "nlls-smoothed", "spatial-map-unguided", "spatial-map", "pinn-unguided", "pinn")
-_VOLUME = ("nlls", "nlls-smoothed", "spatial-map", "pinn")
+_QUICK = ("nlls", "spatial-map", "neural-field")
+_SLICE = (
+    "nlls",
+    "nlls-smoothed",
+    "spatial-map-no-covariates",
+    "spatial-map",
+    "neural-field-no-covariates",
+    "neural-field",
+    "pinn",
+)
+_VOLUME = ("nlls", "nlls-smoothed", "spatial-map", "neural-field")
 _N_SLICES = 20
 
 
@@ -32,7 +41,7 @@ def rows(
     repeats, volume_repeats : int
         Runs of each on the slice and on the volume.
     quick : bool
-        Whether to leave all but the voxel-wise fit of the slice out.
+        Whether to time the defaults of three methods on the slice alone.
     bounds : dict
         Limits of the machine.
 
@@ -41,7 +50,7 @@ def rows(
     list of dict
     """
     if quick:
-        return [_row("nlls", "one slice", slice_data, repeats, bounds)]
+        return [_row(name, "one slice", slice_data, repeats, bounds) for name in _QUICK]
     volume = _middle(brain)
     return [
         *(_row(name, "one slice", slice_data, repeats, bounds) for name in _SLICE),
@@ -52,11 +61,12 @@ def rows(
 def _row(
     name: str, what: str, data: AslData, repeats: int, bounds: dict[str, float]
 ) -> dict[str, Any]:
-    timing = time_calls(lambda: run_method(name, data)[0].cbf, repeats)
-    estimator, settings = METHODS[name]
-    told = ", ".join(f"{key}={value}" for key, value in settings.items())
-    work = f"{estimator}{f' ({told})' if told else ''}, {what}, {int(data.valid.sum())} voxels"
-    return row(work, timing, share=of_copy(data, timing.median, bounds))
+    timing = time_calls(lambda: run_method(name, data)[0].values, repeats)
+    method = METHODS[name]
+    told = ", ".join(f"{key}={value}" for key, value in method.options.items())
+    options = f" ({told})" if told else ""
+    work = f"{method.estimator}{options}, {what}, {int(data.valid.sum())} voxels"
+    return row(work, timing, of_limit=of_copy(data, timing.median, bounds))
 
 
 def _middle(brain: AslData) -> AslData:

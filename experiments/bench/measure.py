@@ -1,4 +1,4 @@
-"""Times with their spread, and what the machine can do at most."""
+"""Times from the shortest to the longest, and what the machine can do at most."""
 
 import dataclasses
 import statistics
@@ -68,7 +68,7 @@ def row(
     theirs: float | None = None,
     *,
     calls: float = 1.0,
-    share: str = "",
+    of_limit: str = "",
     peak: float | None = None,
 ) -> dict[str, Any]:
     """One row of the table.
@@ -85,8 +85,8 @@ def row(
         Its median for the same work [s].
     calls : float
         Units of work in the first call, so that compilation can be told from it.
-    share : str
-        Of the machine's limit that ours reaches, from `of_product` or `of_copy`.
+    of_limit : str
+        How much of the machine's limit ours reaches, from `of_product` or `of_copy`.
     peak : float or None
         Peak memory of the process [GB].
 
@@ -105,7 +105,7 @@ def row(
         alternative,
         "" if theirs is None else _digits(theirs),
         "" if theirs is None else _digits(theirs / ours.median),
-        share,
+        of_limit,
         "" if peak is None else _digits(peak),
     )
     return dict(zip(COLUMNS, cells, strict=True))
@@ -137,12 +137,12 @@ def limits(repeats: int) -> dict[str, float]:
 
 
 def of_product(multiply_adds: float, seconds: float, bounds: dict[str, float]) -> str:
-    """Share of the limit of matrix products, for work that needs so many multiply-adds."""
+    """Fraction of the limit of matrix products, for work that needs so many multiply-adds."""
     return f"{multiply_adds / seconds / bounds['multiply_adds_per_s']:.0%} of product"
 
 
 def of_copy(data: AslData, seconds: float, bounds: dict[str, float]) -> str:
-    """Share of the limit of copies, if images and constants were read and maps written once.
+    """Fraction of the limit of copies, if images and constants were read and maps written once.
 
     A voxel has its differences, M0, T1 and the delay of its slice, and gets CBF, ATT, their
     standard deviations and a status, of 4 bytes each.

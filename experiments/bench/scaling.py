@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cases import run_method
 from matplotlib.figure import Figure
 
+from asl_pinn.acquisition.protocol import label_durations, time_encoded_protocol
 from asl_pinn.data import AslData, Phantom
-from asl_pinn.estimators import nlls
-from asl_pinn.estimators.voxelwise import NllsOptions
-from asl_pinn.execution import Execution
-from asl_pinn.protocol import label_durations, time_encoded_protocol
-from asl_pinn.simulate import simulate
+from asl_pinn.simulation.acquire import simulate
 from bench.measure import time_calls
 
 _VOXELS = 1000
@@ -98,8 +96,8 @@ def _first(data: AslData, count: int) -> AslData:
 
 def _work(path: str, repeats: str, options: str) -> None:
     data = pickle.loads(Path(path).read_bytes())
-    settings = NllsOptions(**json.loads(options))
-    timing = time_calls(lambda: nlls.fit(data, settings, Execution()), int(repeats))
+    settings = json.loads(options)
+    timing = time_calls(lambda: run_method("nlls", data, **settings), int(repeats))
     print(json.dumps({"first": timing.first, "median": timing.median, "peak_gb": _peak_gb()}))
 
 

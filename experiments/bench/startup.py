@@ -36,8 +36,10 @@ def rows(repeats: int, quick: bool) -> list[dict[str, Any]]:
         _run([python, "-m", "asl_pinn", "simulate", f"--output_dir={dataset}"])
         fit = [python, "-m", "asl_pinn", "quantify", dataset, maps, "participant", "--noresume"]
         for cached, setting in (("no cache", "off"), ("compiled before", cache)):
-            command = [*fit, "--method=pinn", f"--compilation_cache={setting}"]
-            work = f"quantify --method=pinn, one slice, cold start to maps on disk, {cached}"
+            command = [*fit, "--method=neural-field", f"--compilation_cache={setting}"]
+            work = (
+                f"quantify --method=neural-field, one slice, cold start to maps on disk, {cached}"
+            )
             found.append(row(work, _timed(command, repeats)))
     return found
 

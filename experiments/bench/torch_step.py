@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asl_pinn import kinetics
-from asl_pinn.bolus import fit_bolus, label_duration_at
+from asl_pinn.acquisition import constants
+from asl_pinn.acquisition.bolus import fit_bolus, label_duration_at
 from asl_pinn.data import AslData
-from asl_pinn.estimators.pinn import PinnOptions
+from asl_pinn.estimators.neural import PinnOptions
 
 
 class Sine(nn.Module):
@@ -48,7 +48,7 @@ class TorchStep:
         spline = fit_bolus(data.protocol.t, data.protocol.label_duration, "spline5")
         self.table = _tensor(label_duration_at(spline, self.times)[0])
         self.signal = siren(3, options.signal_width, options.signal_depth, 1)
-        self.maps = siren(2, options.network_width, options.network_depth, 2)
+        self.maps = siren(2, options.ode_width, options.ode_depth, 2)
         self.parameters = [*self.signal.parameters(), *self.maps.parameters()]
         self.optimiser = torch.optim.Adam(self.parameters, options.learning_rate)
 
@@ -67,8 +67,8 @@ class TorchStep:
         learned = self._signal(t, position)
         (slope,) = torch.autograd.grad(learned.sum(), t, create_graph=True)
         logarithm = self.maps(position)
-        cbf = 45.0 * torch.exp(options.cbf_spread * logarithm[:, 0])
-        att = 1.2 * torch.exp(options.att_spread * logarithm[:, 1])
+        cbf = 45.0 * torch.exp(options.output_scale["cbf"] * logarithm[:, 0])
+        att = 1.2 * torch.exp(options.output_scale["att"] * logarithm[:, 1])
         rise = self._buxton(cbf, att, t.detach() + half, m0, t1)
         rise = rise - self._buxton(cbf, att, t.detach() - half, m0, t1)
         physics_loss = torch.mean((slope - rise / (options.slope_window * self.unit)) ** 2)
@@ -86,13 +86,13 @@ class TorchStep:
         place = (t - self.times[0]) / (self.times[-1] - self.times[0]) * (len(self.times) - 1)
         tau = self.table[place.round().long().clamp(0, len(self.times) - 1)]
         flow = cbf / 6000.0
-        t1_app = 1.0 / (1.0 / t1 + flow / kinetics.PARTITION_COEFFICIENT)
+        t1_app = 1.0 / (1.0 / t1 + flow / constants.PARTITION_COEFFICIENT)
         since = t - att
         inflow = torch.clamp(torch.minimum(since, tau), min=0.0)
         washout = torch.clamp(since - tau, min=0.0)
-        arterial = m0 / kinetics.PARTITION_COEFFICIENT
-        delivered = 2.0 * kinetics.LABELING_EFFICIENCY * arterial * flow
-        delivered = delivered * torch.exp(-att / kinetics.T1_BLOOD) * t1_app
+        arterial = m0 / constants.PARTITION_COEFFICIENT
+        delivered = 2.0 * constants.LABELING_EFFICIENCY * arterial * flow
+        delivered = delivered * torch.exp(-att / constants.T1_BLOOD) * t1_app
         return delivered * -torch.expm1(-inflow / t1_app) * torch.exp(-washout / t1_app)
 
 

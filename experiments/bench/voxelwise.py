@@ -11,14 +11,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from cases import run_method
 
-from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData
-from asl_pinn.estimators import nlls, nlls_scipy
-from asl_pinn.estimators.survey import rough_noise, survey
-from asl_pinn.estimators.voxelwise import NllsOptions
-from asl_pinn.execution import Execution
-from asl_pinn.voxels import gather
+from asl_pinn.estimators.voxelwise.grid import grid_posterior, initial_noise
+from asl_pinn.estimators.voxelwise.nlls_scipy import solve_voxel
+from asl_pinn.estimators.voxelwise.objective import NllsOptions, with_noise
+from asl_pinn.models import Buxton
+from asl_pinn.problem import make_problem, take
 from bench.measure import of_copy, row, time_calls
 from bench.scaling import measure_alone
 
@@ -57,12 +57,11 @@ def rows(
     scipy_seconds = n_voxels * _scipy_seconds(data, n_scipy)
     found = []
     for changes in _VARIANTS:
-        options = NllsOptions(**changes)
-        timing = time_calls(lambda options=options: nlls.fit(data, options, Execution()), repeats)
+        timing = time_calls(lambda changes=changes: run_method("nlls", data, **changes), repeats)
         changed = "".join(f" --{name}={value}" for name, value in changes.items())
         work = f"nlls{changed}, {n_voxels} voxels x {data.protocol.n_delays} delays"
         peak = measure_alone(data, 1, changes)["peak_gb"]
-        told = {"share": of_copy(data, timing.median, bounds), "peak": peak}
+        told = {"of_limit": of_copy(data, timing.median, bounds), "peak": peak}
         found.append(row(work, timing, f"SciPy, {n_scipy} voxels", scipy_seconds, **told))
         if asltk_environment is not None and not changes:
             asltk = n_voxels * _asltk_seconds(data, asltk_environment)
@@ -72,22 +71,15 @@ def rows(
 
 def _scipy_seconds(data: AslData, n_sample: int) -> float:
     """Time of `scipy.optimize.least_squares` for one voxel, from the same start [s]."""
-    options = NllsOptions()
-    voxels = gather(data, np.float32)
-    noise_sd = rough_noise(voxels, data, options)
-    starts = survey(voxels, noise_sd, data, options).x
-    sample = np.linspace(0, len(starts) - 1, n_sample).astype(int)
-    n_averages = np.asarray(data.n_averages, np.float64)
-    columns = voxels.delta_m, starts, voxels.m0, voxels.t1_tissue, voxels.readout_delay
-    chosen = [np.asarray(column[sample], np.float64) for column in columns]
-
-    def solve(delta_m: FloatArray, x: FloatArray, *constants: float) -> None:
-        nlls_scipy.solve_voxel(delta_m, x, noise_sd, *constants, data.protocol, n_averages, options)
-
-    solve(*(column[0] for column in chosen))  # what SciPy does once is not a voxel's
+    options, problem = NllsOptions(), make_problem(data, Buxton(), "float32")
+    problem = with_noise(problem, initial_noise(problem, options))
+    starts = np.asarray(grid_posterior(problem, options).x, np.float64)
+    sample = np.linspace(0, problem.n_voxels - 1, n_sample).astype(int)
+    problem, starts = take(problem, sample), starts[:, sample]
+    solve_voxel(problem, 0, starts[:, 0], options)  # what SciPy does once is not a voxel's
     begin = time.perf_counter()
-    for voxel in zip(*chosen, strict=True):
-        solve(*voxel)
+    for voxel, start in enumerate(starts.T):
+        solve_voxel(problem, voxel, start, options)
     return (time.perf_counter() - begin) / n_sample
 
 

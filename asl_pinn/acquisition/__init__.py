@@ -1,0 +1,1 @@
+"""How the data are acquired: schedules, time encoding, physical constants."""

@@ -1,0 +1,126 @@
+"""How smooth the fields are, and what that means for them."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from asl_pinn.estimators.spatial.fields import FieldProblem
+from asl_pinn.estimators.spatial.gmrf import (
+    Lattice,
+    roughness,
+    roughness_adjoint,
+    roughness_diagonal,
+)
+from asl_pinn.estimators.spatial.noise import Noise
+from asl_pinn.estimators.spatial.options import SpatialOptions
+
+RIDGE = 1e-3
+"""Precision of every unknown besides, which the data outweigh: what nothing tells stays near 0."""
+
+
+class Hyperparameters(NamedTuple):
+    """What the data tell about all voxels together.
+
+    Attributes
+    ----------
+    precision : tuple of P Array, each of shape ()
+        Of each field's roughness.
+    edge : tuple of P Array, each of shape (A, V) or (1, V)
+        Weight of each roughness, lower where it is an edge.
+    noise : Noise
+        Of the data.
+    """
+
+    precision: tuple[Array, ...]
+    edge: tuple[Array, ...]
+    noise: Noise
+
+
+class Prior(NamedTuple):
+    """Normal prior of one field x, with density proportional to exp(-x'Qx / 2).
+
+    With the roughness R x (differences of neighbours, or the Laplacian), its precision lambda and
+    the edge weights W,
+
+        Q = lambda R' W R + RIDGE I,
+
+    an intrinsic Gaussian Markov random field, made proper by the ridge (Rue and Held, Gaussian
+    Markov Random Fields, 2005, chapter 3; Penny et al., NeuroImage 24:350-362 (2005), have W = I).
+    Q is never formed: its products cost some gathers.
+
+    Attributes
+    ----------
+    lattice : Lattice
+        Neighbours of V voxels.
+    order : int
+        1 for differences of neighbours, 2 for the Laplacian.
+    weight : Array, shape (A, V) or (1, V)
+        lambda W.
+    """
+
+    lattice: Lattice
+    order: int
+    weight: Array
+
+    def __call__(self, field: Array) -> Array:
+        """Product of the precision matrix and a field."""
+        values = self.weight * roughness(self.lattice, field, self.order)
+        return roughness_adjoint(self.lattice, values, self.order) + RIDGE * field
+
+    def draw(self, key: Array) -> Array:
+        """Normal numbers of covariance Q = B'B, shape (V,): B'e for standard normal e."""
+        key, ridge_key = jax.random.split(key)
+        noise = jnp.sqrt(self.weight) * jax.random.normal(key, self.weight.shape, self.weight.dtype)
+        rough = roughness_adjoint(self.lattice, noise, self.order)
+        return rough + math.sqrt(RIDGE) * jax.random.normal(ridge_key, rough.shape, rough.dtype)
+
+    def diagonal(self) -> Array:
+        """Roughly its diagonal, for the preconditioner."""
+        return jnp.mean(self.weight) * roughness_diagonal(self.lattice, self.order) + RIDGE
+
+
+def priors_of(
+    options: SpatialOptions, known: FieldProblem, hyperparameters: Hyperparameters
+) -> tuple[Prior, ...]:
+    """Prior of each field.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Orders of the roughness.
+    known : FieldProblem
+        Neighbours of the voxels.
+    hyperparameters : Hyperparameters
+        Precisions and edges.
+
+    Returns
+    -------
+    tuple of P Prior
+    """
+    return tuple(
+        Prior(known.lattice, order, precision * edge)
+        for order, precision, edge in zip(
+            orders(options, known), hyperparameters.precision, hyperparameters.edge, strict=True
+        )
+    )
+
+
+def orders(options: SpatialOptions, known: FieldProblem) -> tuple[int, ...]:
+    """Order of each field's roughness.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Of the method.
+    known : FieldProblem
+        Its parameters have the names.
+
+    Returns
+    -------
+    tuple of P int
+        1 or 2.
+    """
+    return tuple(int(options.order[p.name]) for p in known.parameters)

@@ -1,0 +1,1 @@
+"""Fits of each voxel by itself."""

@@ -1,0 +1,438 @@
+"""The kinked parameters of each voxel on a grid: where to start, and what each value tells.
+
+A bolus that arrives puts kinks into the curve, and several minima into the cost. So every voxel is
+asked how well each of some transit times fits it, each with the amplitudes that fit best. The
+signal is taken as linear in the amplitudes, which it nearly is, so that these have a closed form;
+smooth parameters are held at their centres.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from asl_pinn.arrays import FloatArray
+from asl_pinn.estimators.voxelwise.objective import (
+    QUADRATIC,
+    NllsOptions,
+    centres_inside,
+    noise_from_squares,
+    noise_sample,
+    prior_residuals,
+    root_mean_square,
+    values_of,
+    with_noise,
+)
+from asl_pinn.models.base import KineticModel, Parameter
+from asl_pinn.numerics.least_squares import determinant_small, soft_l1, solve_small
+from asl_pinn.problem import PerVoxel, Problem, bases, join, map_voxels, split
+
+_DEFAULTS = NllsOptions()
+_MOST_COMBINATIONS = 1024
+
+A = TypeVar("A", FloatArray, Array)
+
+
+class Normal(NamedTuple):
+    """Normal distribution of a parameter, in its unit; both of shape ()."""
+
+    mean: ArrayLike
+    sd: ArrayLike
+
+
+class PopulationPrior(NamedTuple):
+    """Normal distributions of parameters over the voxels, independent of one another.
+
+    Attributes
+    ----------
+    linear : tuple of L Normal
+        Of the amplitudes.
+    kinked : tuple of K Normal
+        Of the parameters on the grid.
+    """
+
+    linear: tuple[Normal, ...]
+    kinked: tuple[Normal, ...]
+
+
+class Profile(NamedTuple):
+    """How well each of G grid points fits V voxels.
+
+    Attributes
+    ----------
+    cost : Array, shape (G, V)
+        With the best amplitudes, without bounds.
+    amplitudes : tuple of L Array, each of shape (G, V)
+        These, over the parameters' typical values.
+    information : tuple of L tuples of L Array, each of shape (G, V)
+        Inverse of their covariance, from the noise.
+    """
+
+    cost: Array
+    amplitudes: tuple[Array, ...]
+    information: tuple[tuple[Array, ...], ...]
+
+
+class GridPosterior(NamedTuple, Generic[A]):
+    """What the grid tells of V voxels.
+
+    Attributes
+    ----------
+    cost : ndarray, shape (V,)
+        Least cost, priors of the model included.
+    x : ndarray, shape (P, V)
+        Where, with amplitudes inside their bounds: parameters over their scales.
+    probability : tuple of K ndarray, each of shape (G_k, V)
+        Of each value of each kinked parameter, given data and population prior.
+    mean, variance : tuple of L ndarray, each of shape (V,)
+        Of the amplitudes, over the whole grid [unit of the parameter, and its square].
+    """
+
+    cost: A
+    x: A
+    probability: tuple[A, ...]
+    mean: tuple[A, ...]
+    variance: tuple[A, ...]
+
+
+def grid_posterior(
+    problem: Problem,
+    options: NllsOptions,
+    population: PopulationPrior | None = None,
+    *,
+    n_voxels: int | None = None,
+    prior_weight: float = 1.0,
+) -> GridPosterior[FloatArray]:
+    """Try all grid points in all voxels, each with the best amplitudes.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels, whose noise is known.
+    options : NllsOptions
+        Loss and grid.
+    population : PopulationPrior, optional
+        Prior of each voxel; `first_population` without it.
+    n_voxels : int, optional
+        Of the problem that this one is a sample of; then both are served by one compilation.
+    prior_weight : float
+        Factor of what the model's priors add to the cost.
+
+    Returns
+    -------
+    GridPosterior
+    """
+    if population is None:
+        population = first_population(problem)
+    found: GridPosterior[FloatArray] = map_voxels(
+        _grid_posterior,
+        problem,
+        constants=(population, np.asarray(prior_weight, problem.dtype), options),
+        chunk_size=options.chunk_size,
+        n_voxels=n_voxels,
+    )
+    return found
+
+
+def first_population(problem: Problem) -> PopulationPrior:
+    """Population prior before anything is known of the voxels: wide, about typical values.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its constants may be centres of parameters.
+
+    Returns
+    -------
+    PopulationPrior
+    """
+    model = problem.model
+    centres = dict(zip(model.names, model.centres(problem.tissue, problem.blood), strict=True))
+
+    def normal(p: Parameter) -> Normal:
+        width = p.typical if p.linear else 0.25 * (p.upper - p.lower)
+        sd = width if p.prior is None else p.prior.sd
+        centre = np.mean(np.asarray(centres[p.name]))
+        return Normal(np.asarray(centre, problem.dtype), np.asarray(sd, problem.dtype))
+
+    return PopulationPrior(tuple(map(normal, model.linear)), tuple(map(normal, model.kinked)))
+
+
+def axes(model: KineticModel, options: NllsOptions, dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """Values of each kinked parameter that are tried.
+
+    Parameters
+    ----------
+    model : KineticModel
+        With K kinked parameters, each with its bounds.
+    options : NllsOptions
+        Number of values.
+    dtype : dtype
+        Floating-point type of the result.
+
+    Returns
+    -------
+    tuple of K Array, each of shape (G_k,)
+        Evenly spaced, in the parameter's unit.
+    """
+    kinked = model.kinked
+    count = options.grid
+    if len(kinked) > 1:  # the work is the product of the counts
+        count = min(count, int(_MOST_COMBINATIONS ** (1.0 / len(kinked)) + 1e-9))
+    return tuple(jnp.linspace(p.lower, p.upper, count, dtype=dtype) for p in kinked)
+
+
+def combinations(values: tuple[Array, ...]) -> tuple[Array, ...]:
+    """All points of a grid.
+
+    Parameters
+    ----------
+    values : tuple of K Array, each of shape (G_k,)
+        From `axes`.
+
+    Returns
+    -------
+    tuple of K Array, each of shape (G,)
+        G is the product of all G_k; the last parameter changes fastest.
+    """
+    return tuple(mesh.ravel() for mesh in jnp.meshgrid(*values, indexing="ij"))
+
+
+def profile(problem: Problem, points: tuple[Array, ...], f_scale: ArrayLike) -> Profile:
+    """Best amplitudes at each grid point, by weighted least squares, and their soft-L1 cost.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels, whose noise is known.
+    points : tuple of K Array, each of shape (G,)
+        Values of the kinked parameters.
+    f_scale : array_like, shape ()
+        Misfit, in noise SDs, where the loss turns linear.
+
+    Returns
+    -------
+    Profile
+        Of one grid point where no parameter is kinked.
+    """
+    roots = jnp.sqrt(problem.weights) / problem.noise_sd
+    measured = tuple(map(jnp.multiply, roots, problem.measured))
+    centres = dict(zip(problem.model.names, centres_inside(problem), strict=True))
+    curves = bases(problem, [centres[p.name] for p in problem.model.smooth], roots)
+    squares = jnp.mean(jnp.square(problem.measured), axis=-1)
+    signal = jnp.mean(problem.weights * squares) / problem.noise_sd**2
+    real = jnp.finfo(signal.dtype)
+    least = real.eps * signal + real.tiny  # where no label has arrived
+    amplitudes_of = range(len(problem.model.linear))
+    # Curves that are alike up to rounding must not make the normal equations indefinite.
+    ridge = 1.0 + (32.0 * real.eps if len(amplitudes_of) > 1 else 0.0)
+
+    def at(kinked: tuple[Array, ...]) -> Profile:
+        rows = tuple(curve(*kinked) for curve in curves)
+        columns = tuple(zip(*rows, strict=True))
+
+        def entry(i: int, k: int) -> Array:
+            product = _total(map(jnp.multiply, columns[i], columns[k]))
+            return ridge * product + least if i == k else product
+
+        information = tuple(tuple(entry(i, k) for k in amplitudes_of) for i in amplitudes_of)
+        side = [_total(map(jnp.multiply, column, measured)) for column in columns]
+        amplitudes = solve_small(information, side)
+        gaps = (
+            _total(map(jnp.multiply, amplitudes, row)) - value
+            for row, value in zip(rows, measured, strict=True)
+        )
+        return Profile(_total(soft_l1(gap, f_scale) for gap in gaps), amplitudes, information)
+
+    if points:
+        tried: Profile = jax.lax.map(at, points)
+        return tried
+    return jax.tree.map(lambda values: values[None], at(()))
+
+
+def posterior(
+    tried: Profile, population: PopulationPrior, points: tuple[Array, ...], model: KineticModel
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+    """What data and population prior say together.
+
+    At a grid point, the amplitudes a have the likelihood N(â, A⁻¹) and the prior N(m, S), so the
+    posterior N(â + (1 + S A)⁻¹ (m - â), (1 + S A)⁻¹ S). Integrated over them, the likelihood of the
+    grid point is exp(-cost) |1 + S A|^(-1/2) exp(-½ (m - â)' A (1 + S A)⁻¹ (m - â)); it must not be
+    taken at the best amplitudes, or points at which hardly any label has arrived, whose
+    amplitudes fit anything, would seem as likely as those that the data speak for.
+
+    Parameters
+    ----------
+    tried : Profile
+        Of V voxels.
+    population : PopulationPrior
+        Prior of each voxel.
+    points : tuple of K Array, each of shape (G,)
+        Of the grid.
+    model : KineticModel
+        With L amplitudes.
+
+    Returns
+    -------
+    probability : Array, shape (G, V)
+        Of each grid point.
+    mean, variance : tuple of L Array, each of shape (G, V)
+        Of the amplitudes at each [unit of the parameter, and its square].
+    """
+    typical = [p.typical for p in model.linear]
+    linear = range(len(typical))
+    best = [unit * values for unit, values in zip(typical, tried.amplitudes, strict=True)]
+    prior = [jnp.asarray(normal.sd) ** 2 for normal in population.linear]
+    precision = [
+        [tried.information[i][k] / (typical[i] * typical[k]) for k in linear] for i in linear
+    ]
+    shrinkage = [
+        [prior[i] * precision[i][k] + (1.0 if i == k else 0.0) for k in linear] for i in linear
+    ]
+    columns = [solve_small(shrinkage, [1.0 if i == k else 0.0 for i in linear]) for k in linear]
+    gaps = [
+        jnp.asarray(normal.mean) - at for normal, at in zip(population.linear, best, strict=True)
+    ]
+    pulls = [_total(columns[k][i] * gaps[k] for k in linear) for i in linear]
+    lost = _total(gaps[i] * precision[i][k] * pulls[k] for i in linear for k in linear)
+    log_probability = -tried.cost - 0.5 * lost
+    for normal, values in zip(population.kinked, points, strict=True):
+        log_probability -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
+    # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
+    weight = jnp.exp(log_probability - jnp.max(log_probability, axis=0))
+    weight *= jnp.sqrt(1.0 / determinant_small(shrinkage))
+    return (
+        weight / jnp.sum(weight, axis=0),
+        tuple(at + pull for at, pull in zip(best, pulls, strict=True)),
+        tuple(columns[i][i] * prior[i] for i in linear),
+    )
+
+
+def initial_noise(
+    problem: Problem, options: NllsOptions = _DEFAULTS, *, n_voxels: int | None = None
+) -> float:
+    """Initial noise estimate, from what the best fits on the grid leave.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels, of which a sample is looked at.
+    options : NllsOptions
+        Grid.
+    n_voxels : int, optional
+        As for `grid_posterior`; V unless given.
+
+    Returns
+    -------
+    float
+        Standard deviation of one difference image [unit of measured].
+    """
+    # As the noise is not known yet, misfits are taken in the unit of the signal, with neither a
+    # robust loss nor priors, whose weight depends on the noise: the cost is half a sum of squares.
+    scale = max(root_mean_square(problem.measured), float(np.finfo(np.float32).tiny))
+    found = grid_posterior(
+        with_noise(noise_sample(problem), scale),
+        dataclasses.replace(options, f_scale=QUADRATIC),
+        n_voxels=n_voxels or problem.n_voxels,
+        prior_weight=0.0,
+    )
+    n_fitted = len(problem.model.linear) + len(problem.model.kinked)
+    return noise_from_squares(2.0 * scale**2 * found.cost, n_fitted, problem)
+
+
+def mean_values(problem: Problem) -> tuple[float, ...]:
+    """Parameters that match the mean curve of the voxels of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels.
+
+    Returns
+    -------
+    tuple of P float
+        In the units of the parameters; those that no grid searches are at their centres.
+    """
+    per_voxel, rest = split(problem)
+    mean = join(PerVoxel(*(values.mean(axis=-1, keepdims=True) for values in per_voxel)), rest)
+    mean = with_noise(mean, initial_noise(mean, n_voxels=problem.n_voxels))
+    x = grid_posterior(mean, _DEFAULTS, n_voxels=problem.n_voxels).x
+    return tuple(float(value) for value in values_of(x, problem.model)[:, 0])
+
+
+def _grid_posterior(
+    problem: Problem, population: PopulationPrior, prior_weight: Array, options: NllsOptions
+) -> GridPosterior[Array]:
+    values = axes(problem.model, options, problem.dtype)
+    points = combinations(values)
+    tried = profile(problem, points, options.f_scale)
+    probability, means, variances = posterior(tried, population, points, problem.model)
+    mean = tuple(jnp.sum(probability * at, axis=0) for at in means)
+    variance = tuple(
+        jnp.sum(probability * (within + (at - whole) ** 2), axis=0)
+        for at, within, whole in zip(means, variances, mean, strict=True)
+    )
+    return GridPosterior(
+        *_least(problem, tried, points, prior_weight, options.f_scale),
+        _marginals(probability, tuple(map(len, values))),
+        mean,
+        variance,
+    )
+
+
+def _marginals(probability: Array, counts: tuple[int, ...]) -> tuple[Array, ...]:
+    """Of each kinked parameter, from those of all grid points (G, V)."""
+    grid = probability.reshape(*counts, probability.shape[-1])
+    others = ([k for k in range(len(counts)) if k != kept] for kept in range(len(counts)))
+    return tuple(jnp.sum(grid, axis=tuple(summed)) if summed else grid for summed in others)
+
+
+def _least(
+    problem: Problem,
+    tried: Profile,
+    points: tuple[Array, ...],
+    prior_weight: Array,
+    f_scale: ArrayLike,
+) -> tuple[Array, Array]:
+    """Least cost, shape (V,), and where, (P, V).
+
+    What moving the amplitudes inside their bounds adds is taken as one more residual, as if the
+    misfits were normal.
+    """
+    model = problem.model
+    linear = range(len(model.linear))
+    amplitudes = tuple(
+        jnp.clip(best, p.lower / p.typical, p.upper / p.typical)
+        for p, best in zip(model.linear, tried.amplitudes, strict=True)
+    )
+    moved = tuple(map(jnp.subtract, tried.amplitudes, amplitudes))
+    squared = _total(moved[i] * tried.information[i][k] * moved[k] for i in linear for k in linear)
+    costs = tried.cost + soft_l1(jnp.sqrt(jnp.maximum(squared, 0.0)), f_scale)
+    values = dict(zip(model.names, centres_inside(problem), strict=True))
+    values |= {p.name: at[:, None] for p, at in zip(model.kinked, points, strict=True)}
+    values |= {p.name: p.typical * at for p, at in zip(model.linear, amplitudes, strict=True)}
+    for distance in prior_residuals([values[name] for name in model.names], problem):
+        costs += prior_weight * soft_l1(distance, f_scale)
+    best = jnp.argmin(costs, axis=0)
+
+    def pick(value: Array) -> Array:
+        """Of each voxel at its best grid point, of (G, V), (G, 1), (V,) or ()."""
+        if value.ndim < 2:
+            return jnp.broadcast_to(value, best.shape)
+        if value.shape[-1] == 1:
+            return value[best, 0]
+        return jnp.take_along_axis(value, best[None], axis=0)[0]
+
+    x = [pick(values[p.name]) / p.scale for p in model.parameters]
+    return pick(costs), jnp.stack(x)
+
+
+def _total(terms: Iterable[Array]) -> Array:
+    """Sum of arrays of one shape, element by element."""
+    return functools.reduce(jnp.add, terms)

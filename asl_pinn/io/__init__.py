@@ -1,0 +1,1 @@
+"""Files in and out; nothing else but the workflow touches any."""

@@ -1,0 +1,27 @@
+"""BIDS datasets in, BIDS derivatives out."""
+
+from asl_pinn.io.bids.dataset import AslRun, find_runs
+from asl_pinn.io.bids.masks import read_grey_matter
+from asl_pinn.io.bids.read import ReadNotes, read_run
+from asl_pinn.io.bids.write import (
+    desc_label,
+    holds_derivatives,
+    maps_sidecar,
+    read_finished,
+    write_maps,
+    write_simulation,
+)
+
+__all__ = [
+    "AslRun",
+    "ReadNotes",
+    "desc_label",
+    "find_runs",
+    "holds_derivatives",
+    "maps_sidecar",
+    "read_finished",
+    "read_grey_matter",
+    "read_run",
+    "write_maps",
+    "write_simulation",
+]

@@ -1,0 +1,184 @@
+"""From the files of a BIDS dataset to `AslData`."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.acquisition.protocol import Protocol
+from asl_pinn.data import AslData
+from asl_pinn.errors import InputError
+from asl_pinn.io.bids.calibration import read_m0
+from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
+from asl_pinn.io.bids.images import Image, load_image
+from asl_pinn.io.bids.inheritance import file_entities
+from asl_pinn.io.bids.masks import find_mask, load_mask, mask_from_m0
+from asl_pinn.io.bids.readout import check_readout
+from asl_pinn.io.bids.relaxation import read_relaxation
+from asl_pinn.io.bids.sanity_checks import check_differences
+from asl_pinn.io.bids.series import NO_EXCITATION, differences, read_volume_types
+from asl_pinn.io.bids.timing import labeling_efficiency, readout_delay
+
+__all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadNotes:
+    """What a user should know of how a run was read.
+
+    Attributes
+    ----------
+    messages : tuple of str
+        One line each: assumptions, things ignored, voxels skipped.
+    sources : tuple of str
+        Files that the data came from, relative to the dataset where they are in it.
+    n_skipped : int
+        Voxels of the mask that cannot be quantified.
+    constants : mapping of str to float or str
+        T1Blood, T1BloodSource, T1Tissue and T1TissueSource, as a sidecar states them: values
+        [s] and the flag or the work that they come from. Without those of tissue where a map
+        was read, which is among the sources.
+    """
+
+    messages: tuple[str, ...]
+    sources: tuple[str, ...]
+    n_skipped: int
+    constants: Mapping[str, float | str]
+
+
+def read_run(
+    run: AslRun,
+    *,
+    mask: Path | None = None,
+    t1_tissue: float | Path | Literal["map"] | None = None,
+    t1_blood: float | None = None,
+) -> tuple[AslData, ReadNotes]:
+    """Read one ASL series with its M0, mask and timing.
+
+    Parameters
+    ----------
+    run : AslRun
+        From `find_runs`.
+    mask : Path, optional
+        Image of the voxels to quantify; else the dataset's own brain mask among its
+        derivatives, else one made from M0.
+    t1_tissue : float or Path or 'map', optional
+        One T1 [s], an image of T1 [s], or 'map' for the participant's anat/*_T1map.nii[.gz];
+        by the scanner's field strength unless given.
+    t1_blood : float, optional
+        T1 of arterial blood [s]; likewise.
+
+    Returns
+    -------
+    data : AslData
+        Images as float32; voxels without a finite value are NaN.
+    notes : ReadNotes
+
+    Raises
+    ------
+    InputError
+        If a file is missing or unreadable, files contradict one another, a value is out of
+        range, or no voxel is left to quantify.
+    """
+    messages: list[str] = []
+    _refuse_namesakes(run)
+    series = load_image(run.path, ndim=(3, 4))
+    if series.values.ndim == 3:
+        series = dataclasses.replace(series, values=series.values[..., None])
+    context = _context(run)
+    types = read_volume_types(context, run.path, series.values.shape[-1])
+    _note_left_out(types, messages)
+    check_readout(run.sidecar, types)
+    efficiency = labeling_efficiency(run.sidecar, messages)
+    decoded = differences(series.values, types, run.sidecar, messages)
+    m0, m0_source = read_m0(run, series, types, decoded.control, messages)
+    inside, mask_source = _mask(run, mask, m0, series, messages)
+    relaxation = read_relaxation(run, series, t1_tissue, t1_blood, messages)
+    data = AslData(
+        delta_m=decoded.delta_m,
+        m0=m0,
+        mask=inside,
+        t1_tissue=relaxation.t1_tissue,
+        readout_delay=readout_delay(run.sidecar, m0.shape, messages),
+        n_averages=decoded.n_averages,
+        protocol=Protocol(decoded.label_duration, decoded.pld, relaxation.t1_blood, efficiency),
+        affine=series.affine,
+        stem=run.maps_stem,
+    )
+    n_skipped = _count_skipped(run, data, messages)
+    check_differences(data, run.sidecar, types, messages)
+    if data.protocol.n_delays == 1:
+        messages.append(
+            "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
+        )
+    files = [run.path, run.sidecar.path, context, m0_source, mask_source, relaxation.t1_map]
+    sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
+    return data, ReadNotes(tuple(messages), tuple(sources), n_skipped, relaxation.constants)
+
+
+def _refuse_namesakes(run: AslRun) -> None:
+    """Refuse a series beside another whose maps would have the same names."""
+    namesakes = [
+        path.name
+        for path in sorted(run.path.parent.glob("*_asl.nii*"))
+        if path.name.endswith(IMAGE_EXTENSIONS)
+        and dataclasses.replace(run, entities=file_entities(path)).output_stem == run.output_stem
+    ]
+    if len(namesakes) > 1:
+        raise InputError(
+            f"{run.path}: maps of {', '.join(namesakes)} would have the same names; keep one"
+        )
+
+
+def _context(run: AslRun) -> Path:
+    if run.context is None:
+        raise InputError(
+            f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
+            "list the type of each volume in it"
+        )
+    return run.context
+
+
+def _note_left_out(types: Sequence[str], messages: list[str]) -> None:
+    n_without = types.count(NO_EXCITATION)
+    if n_without:
+        messages.append(f"volumes without excitation (noRF) are left out: {n_without}")
+
+
+def _mask(
+    run: AslRun,
+    given: Path | None,
+    m0: NDArray[np.float32],
+    series: Image,
+    messages: list[str],
+) -> tuple[NDArray[np.bool_], Path | None]:
+    path = given or find_mask(run)
+    if path is not None:
+        return load_mask(path, series), path
+    if np.ptp(m0[np.isfinite(m0)]) == 0.0:
+        raise InputError(
+            f"{run.path}: no mask, and M0 is the same everywhere; give one with --mask"
+        )
+    inside = mask_from_m0(m0, series.affine)
+    if not inside.any():
+        raise InputError(f"{run.path}: no brain was found in M0; give a mask with --mask")
+    messages.append(f"no mask in the dataset: made one of {inside.sum()} voxels from M0")
+    return inside, None
+
+
+def _count_skipped(run: AslRun, data: AslData, messages: list[str]) -> int:
+    n_inside, n_valid = int(data.mask.sum()), int(data.valid.sum())
+    fault = "hold NaN or Inf, an M0 that is not positive, or a T1 below 0.1 s"
+    if n_valid == 0:
+        raise InputError(f"{run.path}: all {n_inside} voxels of the mask {fault}; nothing is left")
+    if n_valid < n_inside:
+        messages.append(f"{n_inside - n_valid} of {n_inside} voxels of the mask {fault}: skipped")
+    return n_inside - n_valid
+
+
+def _relative(path: Path, bids_dir: Path) -> str:
+    path = path.absolute()
+    return (path.relative_to(bids_dir) if path.is_relative_to(bids_dir) else path).as_posix()

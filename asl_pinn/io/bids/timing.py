@@ -1,0 +1,193 @@
+"""Delays, durations and labelling efficiency as a sidecar states them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.acquisition.constants import LABELING_EFFICIENCY
+from asl_pinn.acquisition.protocol import MAX_SECONDS
+from asl_pinn.errors import InputError
+from asl_pinn.io.bids.sidecar import Sidecar, brief, flag, number, numbers, require
+
+_EFFICIENCY_PER_PULSE = 0.95
+_AXES = {"i": 0, "j": 1, "k": 2}
+
+
+def volume_times(
+    sidecar: Sidecar, key: str, used: NDArray[np.bool_], *, zero: bool = False
+) -> NDArray[np.float64]:
+    """One duration or delay for each volume of a series.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+    key : str
+        'LabelingDuration' or 'PostLabelingDelay', a number or a list with one per volume.
+    used : ndarray of bool, shape (V,)
+        Volumes whose value counts; those of an M0 scan and without excitation do not.
+    zero : bool
+        Accept zero.
+
+    Returns
+    -------
+    ndarray, shape (V,)
+        In seconds.
+
+    Raises
+    ------
+    InputError
+        If the key is missing, the list has another length, or a value that counts is no
+        number, negative, zero, or so large that it must be milliseconds.
+    """
+    values = numbers(sidecar, key)
+    if isinstance(require(sidecar, key), list) and len(values) != len(used):
+        raise InputError(
+            f"{sidecar.path}: {key} has {len(values)} values for a series of {len(used)} volumes; "
+            "give one number, or one per volume"
+        )
+    values = np.broadcast_to(values, used.shape)
+    check_seconds(sidecar, key, values[used], zero=zero)
+    return values
+
+
+def check_seconds(
+    sidecar: Sidecar, key: str, values: NDArray[np.float64], *, zero: bool = False
+) -> None:
+    """Refuse times that cannot be seconds of an ASL acquisition.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        Where to look.
+    key : str
+        Name of the key.
+    values : ndarray, shape (n,)
+        What it holds [s].
+    zero : bool
+        Whether 0 is allowed.
+
+    Raises
+    ------
+    InputError
+        If a value is NaN, negative, zero (unless `zero`) or above 30.
+    """
+    sound = np.isfinite(values) & ((values >= 0.0) if zero else (values > 0.0))
+    if not sound.all():
+        limit = "zero or more" if zero else "positive"
+        raise InputError(f"{sidecar.path}: {key} must be {limit}, it holds {values[~sound][0]:g}")
+    if (values > MAX_SECONDS).any():
+        raise InputError(
+            f"{sidecar.path}: {key} holds {values.max():g}, too long for seconds; "
+            "BIDS wants seconds, not milliseconds"
+        )
+
+
+def readout_delay(
+    sidecar: Sidecar, shape: tuple[int, ...], notes: list[str]
+) -> NDArray[np.float32]:
+    """What each slice's readout adds to the post-labelling delay.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        MRAcquisitionType, SliceTiming and SliceEncodingDirection count.
+    shape : tuple of int
+        (X, Y, Z).
+    notes : list of str
+        Gets a line where something was ignored or assumed.
+
+    Returns
+    -------
+    ndarray of float32, shape (X, Y, Z)
+        In seconds; 0 for 3D readouts.
+
+    Raises
+    ------
+    InputError
+        If the slices of a 2D readout have no times, another number of times, or bad ones.
+    """
+    acquisition = sidecar.metadata.get("MRAcquisitionType")
+    stated = sidecar.metadata.get("SliceTiming") is not None
+    direction = str(sidecar.metadata.get("SliceEncodingDirection", "k"))
+    axis = _AXES.get(direction.removesuffix("-"))
+    if axis is None:
+        raise InputError(
+            f"{sidecar.path}: SliceEncodingDirection is {brief(direction)}; "
+            "use i, j, k, i-, j- or k-"
+        )
+    if acquisition == "3D" or not stated:
+        if acquisition == "2D" and shape[axis] > 1:
+            raise InputError(
+                f"{sidecar.path}: a 2D readout needs SliceTiming; add the time of each slice"
+            )
+        if stated:
+            notes.append("SliceTiming ignored: the readout is 3D")
+        elif acquisition not in ("2D", "3D"):
+            notes.append("neither MRAcquisitionType nor SliceTiming stated: taken as a 3D readout")
+        return np.zeros(shape, np.float32)
+    times = numbers(sidecar, "SliceTiming")
+    if len(times) != shape[axis]:
+        raise InputError(
+            f"{sidecar.path}: SliceTiming has {len(times)} values for {shape[axis]} slices "
+            f"along {direction!r}"
+        )
+    check_seconds(sidecar, "SliceTiming", times, zero=True)
+    times = times[::-1] if direction.endswith("-") else times
+    along = np.expand_dims(times, tuple(other for other in range(3) if other != axis))
+    return np.broadcast_to(along, shape).astype(np.float32)
+
+
+def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
+    """Inversion efficiency, background-suppression losses included.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        LabelingEfficiency is used as stated; else 0.85, times 0.95 for each pulse of
+        BackgroundSuppressionNumberPulses.
+    notes : list of str
+        Gets a line where the value is not the stated one.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    InputError
+        If the labelling is not (pseudo-)continuous or a value is out of range.
+    """
+    labelling = require(sidecar, "ArterialSpinLabelingType")
+    if labelling not in ("CASL", "PCASL"):
+        raise InputError(
+            f"{sidecar.path}: ArterialSpinLabelingType is {brief(labelling)}; "
+            "only CASL and PCASL can be quantified"
+        )
+    if sidecar.metadata.get("LabelingEfficiency") is not None:
+        efficiency = number(sidecar, "LabelingEfficiency")
+        if not 0.0 < efficiency <= 1.0:
+            raise InputError(
+                f"{sidecar.path}: LabelingEfficiency must be above 0 and at most 1, "
+                f"it is {efficiency:g}"
+            )
+        return efficiency
+    efficiency = LABELING_EFFICIENCY
+    if not flag(sidecar, "BackgroundSuppression", default=False):
+        notes.append(f"labelling efficiency {efficiency:g}: not stated, the default for PCASL")
+        return efficiency
+    if sidecar.metadata.get("BackgroundSuppressionNumberPulses") is None:
+        notes.append(
+            f"labelling efficiency {efficiency:g}: the number of background-suppression pulses "
+            "is not stated, so their losses are left out and CBF comes out low"
+        )
+        return efficiency
+    pulses = number(sidecar, "BackgroundSuppressionNumberPulses")
+    if pulses < 0 or pulses != int(pulses):
+        raise InputError(
+            f"{sidecar.path}: BackgroundSuppressionNumberPulses must be a count, it is {pulses:g}"
+        )
+    efficiency *= _EFFICIENCY_PER_PULSE ** int(pulses)
+    notes.append(
+        f"labelling efficiency {efficiency:.4g}: not stated, the default for PCASL with "
+        f"{int(pulses)} background-suppression pulses"
+    )
+    return efficiency

@@ -1,0 +1,1 @@
+"""Numerics without any ASL in them: solver, batches of voxels, devices, smoothing."""

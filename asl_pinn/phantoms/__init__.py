@@ -1,8 +1,0 @@
-"""Brains whose perfusion is known, to simulate from."""
-
-from asl_pinn.phantoms.bats import bats_phantom
-from asl_pinn.phantoms.lesions import add_lesions
-from asl_pinn.phantoms.mni import mni_phantom
-from asl_pinn.phantoms.slices import select_slices
-
-__all__ = ["add_lesions", "bats_phantom", "mni_phantom", "select_slices"]

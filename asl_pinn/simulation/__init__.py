@@ -1,0 +1,1 @@
+"""Phantoms, simulated acquisitions, and the errors that real data have."""

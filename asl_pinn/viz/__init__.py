@@ -1,0 +1,1 @@
+"""Pictures, reports, and the regions that they summarise by."""

@@ -1,0 +1,193 @@
+"""A methods paragraph and its references, ready to paste."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from asl_pinn import __version__
+from asl_pinn.data import AslData, Maps, Status
+from asl_pinn.estimators.base import Estimator
+from asl_pinn.models.base import Blood, KineticModel, Parameter, Tissue
+from asl_pinn.models.compose import Fixed, Sum
+from asl_pinn.viz.plots.style import in_unit
+
+_MOST_LISTED = 12
+_EN_DASH = "\N{EN DASH}"
+
+
+def software_citation() -> str:
+    """How to cite the package."""
+    return (
+        "asl_pinn contributors. asl_pinn: CBF and ATT maps from time-encoded and other multi-delay "
+        f"pCASL MRI, version {__version__} [computer software]."
+    )
+
+
+def methods_text(
+    data: AslData, maps: Maps, estimator: Estimator, provenance: Mapping[str, Any]
+) -> tuple[str, list[str]]:
+    """Describe how a result was made.
+
+    Parameters
+    ----------
+    data : AslData
+        What was quantified.
+    maps : Maps
+        The result.
+    estimator : Estimator
+        What made it.
+    provenance : mapping of str to Any
+        'Options' of the estimator; 'T1BloodSource' and 'T1TissueSource' where the values of T1
+        come from a work.
+
+    Returns
+    -------
+    paragraph : str
+        Plain text, in sentences for a paper.
+    references : list of str
+        Works that it cites, in the order of their numbers: those of the kinetic model, then those
+        of the estimator.
+    """
+    protocol, model = data.protocol, maps.model
+    repeats = data.n_averages
+    averaged = f"; each the mean of {_range(repeats)} repeats" if repeats.max() > 1 else ""
+    durations = _listed("label duration", protocol.label_duration)
+    delays = _listed("post-labelling delay", protocol.pld)
+    works = list(model.references)
+    counts = {status: int((maps.status == status).sum()) for status in Status}
+    n_mask = sum(counts.values()) - counts[Status.OUTSIDE]
+    names = enumerated([f"{p.label} ({p.symbol})" for p in model.parameters])
+    sentences = [
+        f"{names[0].upper()}{names[1:]} {'was' if len(model.parameters) == 1 else 'were'} "
+        f"estimated with asl_pinn {__version__} (method {maps.method}) from control-label "
+        f"difference images at {protocol.n_delays} "
+        f"{'delay' if protocol.n_delays == 1 else 'delays'} ({durations}; {delays}{averaged}).",
+        _slices(data),
+        f"The difference signal was described by {_described(model, works)}.",
+        "It was scaled by the M0 of each voxel, assuming "
+        f"{enumerated(_assumed(data, model, provenance))}.",
+        _held_sentence(model),
+        _bounds_sentence(data, model, estimator.weak_priors),
+        estimator.describe(_by_symbol(provenance.get("Options", {}), model), n_cited=len(works)),
+        f"Of the {n_mask} voxels in the mask, {counts[Status.FITTED]} were fitted within the "
+        f"bounds, {counts[Status.ON_BOUND]} lay on or beyond a bound, "
+        f"{counts[Status.NOT_CONVERGED]} did not converge and {counts[Status.SKIPPED]} could not "
+        "be quantified.",
+        "No correction for motion or partial volume effects was made by asl_pinn.",
+    ]
+    return " ".join(filter(None, sentences)), [*works, *estimator.references]
+
+
+def enumerated(words: Sequence[str], last: str = "and") -> str:
+    """'a, b and c'."""
+    *others, end = words
+    return f"{', '.join(others)} {last} {end}" if others else end
+
+
+def _by_symbol(options: Mapping[str, Any], model: KineticModel) -> dict[str, Any]:
+    """Options whose numbers by parameter have the symbols that people know in place of names."""
+    symbols = {p.name: p.symbol for p in model.parameters}
+    return {
+        name: {symbols.get(key, key): number for key, number in value.items()}
+        if isinstance(value, Mapping)
+        else value
+        for name, value in options.items()
+    }
+
+
+def _slices(data: AslData) -> str:
+    latest = float(data.readout_delay[data.mask].max(initial=0.0))
+    if latest == 0.0:
+        return ""
+    return f"The readout time of each slice, up to {latest:.4g} s, was added to the delays."
+
+
+def _described(model: KineticModel, works: Sequence[str]) -> str:
+    """Each model of a sum with the numbers of its own references."""
+    if isinstance(model, Fixed):
+        return _described(model.model, works)
+    if isinstance(model, Sum):
+        return ", with ".join(_described(part, works) for part in model.models)
+    numbers = ", ".join(str(works.index(work) + 1) for work in model.references)
+    return f"{model.description} [{numbers}]" if numbers else model.description
+
+
+def _held(model: KineticModel) -> list[tuple[Parameter, float]]:
+    """Parameters that are held, and their values."""
+    if isinstance(model, Fixed):
+        return [*_held(model.model), *((model.model[n], v) for n, v in model.held.items())]
+    if isinstance(model, Sum):
+        return [each for part in model.models for each in _held(part)]
+    return []
+
+
+def _held_sentence(model: KineticModel) -> str:
+    held = [f"{p.symbol} was held at {value:g}{in_unit(p)}" for p, value in _held(model)]
+    return f"{enumerated(held)}." if held else ""
+
+
+def _assumed(data: AslData, model: KineticModel, provenance: Mapping[str, Any]) -> list[str]:
+    """The constants of the model that are no parameters of it."""
+    protocol = data.protocol
+    constants = {
+        "t1_blood": f"a T1 of arterial blood of {protocol.t1_blood:.4g} s"
+        f"{_source(provenance, 'T1BloodSource')}",
+        "t1_tissue": f"{_t1_of_tissue(data)}{_source(provenance, 'T1TissueSource')}",
+        "labeling_efficiency": f"a labelling efficiency of {protocol.labeling_efficiency:.3g}",
+        "partition_coefficient": "a blood-tissue partition coefficient of "
+        f"{protocol.partition_coefficient:.3g} mL/g",
+    }
+    inferred = {*model.names, *(p.name for p, _ in _held(model))}
+    return [text for name, text in constants.items() if name not in inferred]
+
+
+def _source(provenance: Mapping[str, Any], key: str) -> str:
+    """The work that a constant comes from; nothing where the user gave it by a flag."""
+    source = provenance.get(key, "--")
+    return "" if source.startswith("--") else f" ({source})"
+
+
+def _t1_of_tissue(data: AslData) -> str:
+    t1 = data.t1_tissue[data.valid]
+    if not t1.size:
+        return "a T1 of tissue"
+    if np.ptp(t1) == 0.0:
+        return f"a T1 of tissue of {t1[0]:.4g} s"
+    return f"a T1 of tissue from a map (median {np.median(t1):.3g} s)"
+
+
+def _bounds_sentence(data: AslData, model: KineticModel, weak_priors: bool) -> str:
+    where, protocol = data.valid, data.protocol
+    tissue = Tissue(data.m0[where], data.t1_tissue[where], protocol.partition_coefficient)
+    centres = model.centres(tissue, Blood(protocol.t1_blood, protocol.labeling_efficiency))
+    bounds = [
+        f"{p.lower:g}{_EN_DASH}{p.upper:g}{in_unit(p)} for {p.symbol}"
+        f"{_prior(p, centre, weak_priors)}"
+        for p, centre in zip(model.parameters, centres, strict=True)
+    ]
+    return f"The bounds were {enumerated(bounds)}."
+
+
+def _prior(p: Parameter, centre: ArrayLike, weak_priors: bool) -> str:
+    if p.prior is None or (p.prior.weak and not weak_priors):
+        return ""
+    kind = "weak normal prior" if p.prior.weak else "normal prior"
+    stated = np.unique(centre)
+    # a mean that is stated for each voxel is a map
+    mean = f"{stated[0]:.4g}{in_unit(p)}" if stated.size == 1 else "from the given map"
+    return f" ({kind}: mean {mean}, SD {p.prior.sd:g}{in_unit(p)})"
+
+
+def _listed(name: str, values: np.ndarray) -> str:
+    """'label durations 1.8, 1, 0.8 s'."""
+    if len(values) > _MOST_LISTED:
+        return f"{name}s {_range(values)} s"
+    plural = "" if len(values) == 1 else "s"
+    return f"{name}{plural} {', '.join(f'{value:.4g}' for value in values)} s"
+
+
+def _range(values: np.ndarray) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"

@@ -1,0 +1,1 @@
+"""The command line, and one run or many from files to reports."""

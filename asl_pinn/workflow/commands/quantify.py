@@ -1,0 +1,150 @@
+"""`asl-pinn quantify`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from asl_pinn import models
+from asl_pinn.errors import InputError
+from asl_pinn.estimators.options import define_flags as define_option_flags
+from asl_pinn.estimators.registry import (
+    DEFAULT_METHOD,
+    get_estimator,
+    method_names,
+    option_types,
+)
+from asl_pinn.workflow.commands import flag_help
+
+USAGE = (
+    "BIDS_DIR OUTPUT_DIR participant|group [--participant_label=01] [--method=spatial-map] "
+    "[--model=buxton] ...; or --from=SIDECAR [OUTPUT_DIR]"
+)
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Define the flags of this command, the options of every method among them."""
+    _define_common_flags({"flag_values": values, "module_name": flag_help.COMMON})
+    _define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
+    _define_method_flags({"flag_values": values, "module_name": flag_help.METHOD})
+    define_option_flags(option_types(), values)
+
+
+def _define_common_flags(to: dict[str, Any]) -> None:
+    flags.DEFINE_multi_string(
+        "participant_label",
+        [],
+        "Participants, with or without 'sub-': 01,02, or each after a space or with a flag of its "
+        "own; all unless given.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "checkpoint_dir",
+        None,
+        "Where long trainings keep their state; else in OUTPUT_DIR/.checkpoints until they end.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "resume",
+        True,
+        "Leave runs alone whose maps are complete, unchanged since they were written, and made "
+        "by the same inputs, method, model, options, seed and versions; --noresume makes them "
+        "anew.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "from",
+        None,
+        "Sidecar of maps that are to be made again, with the method, model, options, seed and "
+        "inputs that it states; refused if an input has changed. OUTPUT_DIR is where the sidecar "
+        "is unless given.",
+        **to,
+    )
+    flags.DEFINE_integer(
+        "n_jobs",
+        1,
+        "Runs at a time, each in a process of its own. On a GPU they share its memory: set "
+        "XLA_PYTHON_CLIENT_MEM_FRACTION to less than 1/n_jobs.",
+        1,
+        **to,
+    )
+    flags.DEFINE_string(
+        "scheduler",
+        None,
+        "Address of a Dask scheduler to whose workers the runs are sent (tcp://HOST:8786). They "
+        "need the same file system and versions, and one thread each (dask worker --nthreads 1). "
+        "Runs of a lost worker go to another. Needs asl-pinn[cohort].",
+        **to,
+    )
+
+
+def _define_reading_flags(to: dict[str, Any]) -> None:
+    flags.DEFINE_string(
+        "mask",
+        None,
+        "Image of the voxels to quantify; else the dataset's brain mask, or one made from M0.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "t1_tissue",
+        None,
+        "T1 of tissue [s], an image of it, or 'map' for the participant's anat/*_T1map. Default: "
+        "by MagneticFieldStrength.",
+        **to,
+    )
+    flags.DEFINE_float(
+        "t1_blood", None, "T1 of arterial blood [s]. Default: by MagneticFieldStrength.", **to
+    )
+
+
+def _define_method_flags(to: dict[str, Any]) -> None:
+    methods = "; ".join(f"{name}: {get_estimator(name).summary}" for name in method_names())
+    flags.DEFINE_enum("method", DEFAULT_METHOD, method_names(), f"Estimator. {methods}.", **to)
+    flags.DEFINE_string(
+        "model",
+        models.DEFAULT_MODEL,
+        "Kinetic model: models joined by '+', such as buxton+t1, or 'module:Class'. "
+        f"{flag_help.models_help()} Weak priors regularise fits of single voxels alone.",
+        **to,
+    )
+    flags.DEFINE_multi_string(
+        "bounds",
+        [],
+        "Bounds of parameters in place of the model's, in their units: att=0.05:3,cbf=0:150; one "
+        "side may be left out: att=:3.",
+        **to,
+    )
+    flags.DEFINE_multi_string(
+        "prior",
+        [],
+        "Mean and standard deviation of the priors of parameters in place of the model's, in "
+        "their units: att=1.2:1.0; one may be left out: att=:0.5.",
+        **to,
+    )
+    flags.DEFINE_multi_string(
+        "fix",
+        [],
+        "Values at which parameters are held instead of fitted, in their units: att=1.2.",
+        **to,
+    )
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, **to)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "float64"], "Floating-point type.", **to)
+
+
+def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
+    """Quantify every run of the dataset, or make the page about all, and say what became of it."""
+    # These import nibabel, SciPy and Matplotlib, for which --help does not wait.
+    from asl_pinn.workflow.batch import quantify_all, summarise_all
+    from asl_pinn.workflow.commands.quantify_jobs import jobs_from_flags
+
+    n_jobs, scheduler = values.n_jobs, values.scheduler
+    if scheduler is not None and n_jobs > 1:
+        raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
+    if list(arguments[2:]) == ["group"]:
+        return summarise_all(Path(arguments[1]), values.method, values.model)
+    jobs = jobs_from_flags(arguments, values, USAGE)
+    given = [f"--{name}={values[name].value}" for name in values if values[name].present]
+    return quantify_all(
+        jobs, n_jobs=n_jobs, scheduler=scheduler, command=["quantify", *arguments, *given]
+    )

@@ -1,0 +1,169 @@
+"""From the flags of `asl-pinn quantify` to the jobs that they ask for."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from asl_pinn import models
+from asl_pinn.errors import InputError
+from asl_pinn.estimators.options import options_from_flags
+from asl_pinn.estimators.registry import option_types
+from asl_pinn.io import bids
+from asl_pinn.io.bids.sidecar import read_json
+from asl_pinn.workflow import provenance
+from asl_pinn.workflow.commands.arguments import by_name, pair, positional, require
+from asl_pinn.workflow.config import Config, Job
+
+_LEVEL = "participant"
+_STATED = (
+    "participant_label",
+    "method",
+    "bounds",
+    "prior",
+    "fix",
+    "seed",
+    "dtype",
+    "mask",
+    "t1_tissue",
+    "t1_blood",
+)
+
+
+def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: str) -> list[Job]:
+    """Make the jobs for all runs that were asked for.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Positional arguments.
+    values : absl FlagValues
+        Parsed flags.
+    usage : str
+        What to tell a user who gave others.
+
+    Returns
+    -------
+    list of Job
+        At least one.
+
+    Raises
+    ------
+    InputError
+        If an argument or flag is at fault, or there is no such dataset or participant.
+    """
+    if values["from"].value is not None:
+        return [_again(arguments, values)]
+    labels = _labels(arguments[3:], values)
+    bids_dir, output_dir, level = positional(arguments[:3] if labels else arguments, usage, 3)
+    if level != _LEVEL:
+        raise InputError(f"analysis level {level!r} is unknown; choose {_LEVEL} or group")
+    config = _config(values)
+    runs = bids.find_runs(Path(bids_dir), labels)
+    return [_job(found, config, Path(output_dir), values) for found in runs]
+
+
+def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """Participants as they are named: '01', 'sub-01', '01,02', and after spaces as BIDS Apps do.
+
+    absl leaves what stands after a space behind the first label among the positional arguments.
+    """
+    given = values["participant_label"]
+    if not given.present:
+        return []
+    texts: list[str] = [*(given.value or []), *further]
+    labels = [label.strip() for text in texts for label in text.split(",")]
+    if not all(labels):
+        raise InputError("--participant_label is empty; leave it out for all participants")
+    return list(dict.fromkeys(label.removeprefix("sub-") for label in labels))
+
+
+def _config(values: flags.FlagValues) -> Config:
+    """The choices that the flags make, checked."""
+    model = models.get(values.model)
+    bounds = by_name(values.bounds, "bounds", pair)
+    priors = by_name(values.prior, "prior", pair)
+    held = by_name(values.fix, "fix", float)
+    for flag, names in (("bounds", [*bounds]), ("prior", [*priors]), ("fix", [*held])):
+        for name in names:
+            if name not in model.names:
+                known = ", ".join(model.names)
+                raise InputError(f"--{flag}: model {model.name} has no {name!r}, only {known}")
+    config = Config(
+        values.method,
+        options_from_flags(
+            option_types(), values.method, values, [n for n in model.names if n not in held]
+        ),
+        values.model,
+        bounds,
+        priors,
+        held,
+        values.seed,
+        values.dtype,
+        provenance.reading(values.mask, values.t1_tissue, values.t1_blood),
+    )
+    config.model()
+    return config
+
+
+def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
+    """Job that repeats the one that a sidecar tells of."""
+    sidecar = Path(require(values, "from"))
+    if len(arguments) > 1:
+        raise InputError("with --from, OUTPUT_DIR is the one argument; the sidecar has the rest")
+    origin = read_json(sidecar)
+    _refuse_choices(origin, sidecar, values)
+    config = provenance.restore(origin, sidecar)
+    bids_dir = Path(origin["InputDataset"])
+    provenance.check_sources(origin, bids_dir)
+    runs = [
+        found
+        for found in bids.find_runs(bids_dir)
+        if provenance.is_source(found.path, origin, bids_dir)
+    ]
+    if len(runs) != 1:
+        raise InputError(f"{sidecar}: names {len(runs)} ASL series of {bids_dir}, not one")
+    folder = sidecar.absolute().parent
+    depth = len(runs[0].folder.parts)
+    if not arguments and folder.parts[-depth:] != runs[0].folder.parts:
+        raise InputError(f"{sidecar}: lies in no dataset of maps; give an OUTPUT_DIR")
+    output_dir = Path(arguments[0]) if arguments else folder.parents[depth - 1]
+    for key, here in provenance.circumstances().items():
+        if origin[key] != here:
+            print(f"{runs[0].stem}: note: made with other {key}; bits may differ", file=sys.stderr)
+    job = _job(runs[0], config, output_dir, values)
+    return dataclasses.replace(job, resume=False, fingerprint=origin["InputFingerprint"])
+
+
+def _refuse_choices(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValues) -> None:
+    """Refuse flags for what the sidecar states, and code that nobody but the sidecar names."""
+    of_methods = (
+        field.name for kind in option_types().values() for field in dataclasses.fields(kind)
+    )
+    model = origin.get("Model")
+    chosen = [name for name in (*_STATED, *of_methods) if values[name].present]
+    if values["model"].present and values.model != model:
+        chosen.append("model")
+    if chosen:
+        raise InputError(f"--{chosen[0]}: --from takes it from the sidecar; leave it out")
+    if isinstance(model, str) and ":" in model and values.model != model:
+        raise InputError(
+            f"{sidecar}: its model {model} is code that would be run; if you trust it, add "
+            f"--model={model}"
+        )
+
+
+def _job(found: bids.AslRun, config: Config, output_dir: Path, values: flags.FlagValues) -> Job:
+    kept = values.checkpoint_dir
+    return Job(
+        found,
+        config,
+        output_dir.absolute(),
+        None if kept is None else Path(kept).absolute(),
+        values.resume,
+        progress=values.n_jobs == 1 and values.scheduler is None,
+        cache=values.compilation_cache,
+    )

@@ -1,0 +1,133 @@
+"""What determines a result besides the images, and where it is to be computed."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asl_pinn import models
+from asl_pinn.estimators.base import RunContext
+from asl_pinn.io.bids import AslRun
+from asl_pinn.models.base import KineticModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Choices of the user; the same choices and images give the same bits on one machine.
+
+    Plain values alone, so that it can be sent to other processes and machines.
+
+    Attributes
+    ----------
+    method : str
+        Name of the estimator.
+    options : dataclass
+        Its options.
+    model_name : str
+        As `asl_pinn.models.get` takes it.
+    bounds : mapping of str to (float or None, float or None)
+        Lower and upper bound by parameter, in its unit; None for that of the model.
+    priors : mapping of str to (float or None, float or None)
+        Mean and standard deviation by parameter; likewise.
+    held : mapping of str to float
+        Values of parameters that are not fitted.
+    seed : int
+        Of everything random in the estimator.
+    dtype : str
+        'float32' or 'float64'.
+    reading : mapping of str to Any
+        Keyword arguments of `bids.read_run`: numbers, text, paths or None.
+    """
+
+    method: str
+    options: Any
+    model_name: str = models.DEFAULT_MODEL
+    bounds: Mapping[str, tuple[float | None, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
+    priors: Mapping[str, tuple[float | None, float | None]] = dataclasses.field(
+        default_factory=dict
+    )
+    held: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    dtype: str = "float32"
+    reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def model(self) -> KineticModel:
+        """The model that is fitted, made anew from its name.
+
+        Returns
+        -------
+        KineticModel
+
+        Raises
+        ------
+        InputError
+            If there is no such model or parameter, or a value is out of range.
+        """
+        return models.fix(self.free_model(), **self.held)
+
+    def free_model(self) -> KineticModel:
+        """The model before any parameter is held.
+
+        Returns
+        -------
+        KineticModel
+
+        Raises
+        ------
+        InputError
+            As `model`.
+        """
+        bounded = models.with_bounds(models.get(self.model_name), **self.bounds)
+        return models.with_priors(bounded, **self.priors)
+
+    def context(self, *, progress: bool, checkpoint_dir: Path | None = None) -> RunContext:
+        """Circumstances of a run; JAX must be in the mode that `dtype` needs.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to draw progress bars.
+        checkpoint_dir : Path, optional
+            Where a long training keeps its state.
+
+        Returns
+        -------
+        RunContext
+        """
+        return RunContext(self.seed, self.dtype, progress, checkpoint_dir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run to quantify, with all that a process needs to know for it.
+
+    Attributes
+    ----------
+    run : AslRun
+        What to quantify.
+    config : Config
+        How.
+    output_dir : Path
+        Derivatives dataset to write to.
+    checkpoint_dir : Path or None
+        Where long trainings keep their state; None for the output's own folder, until they end.
+    resume : bool
+        Whether to leave complete maps of the same origin as they are.
+    progress : bool
+        Whether the estimator may draw progress bars.
+    fingerprint : str, optional
+        InputFingerprint of an earlier result; other data are refused.
+    cache : str, optional
+        Where compiled programs are kept, as `compilation_cache.enable` takes it.
+    """
+
+    run: AslRun
+    config: Config
+    output_dir: Path
+    checkpoint_dir: Path | None = None
+    resume: bool = True
+    progress: bool = False
+    fingerprint: str | None = None
+    cache: str | None = None

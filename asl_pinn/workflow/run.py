@@ -1,0 +1,247 @@
+"""One run of a dataset, from its files to its maps, picture and report."""
+
+import contextlib
+import dataclasses
+import enum
+import shutil
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from asl_pinn.data import AslData, Maps, Status
+from asl_pinn.errors import DiskError, InputError
+from asl_pinn.estimators.base import RunContext, estimate_maps
+from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.io import bids
+from asl_pinn.viz.reports import report_files
+from asl_pinn.workflow import compilation_cache, provenance
+from asl_pinn.workflow.config import Config, Job
+
+
+class State(enum.StrEnum):
+    """How a job ended."""
+
+    FINISHED = "finished"
+    COMPLETE = "already complete"
+    UNUSABLE = "unusable"
+    REFUSED = "refused"
+    UNWRITABLE = "not written"
+    FAILED = "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a job ended, in words.
+
+    Attributes
+    ----------
+    name : str
+        Of the run.
+    state : State
+        FINISHED, or COMPLETE where there was nothing to do; UNUSABLE where there are maps that
+        cannot be right; REFUSED for a fault in the input, UNWRITABLE for a full or read-only disk,
+        FAILED for anything else.
+    message : str
+        One line: numbers, or the reason.
+    notes : tuple of str
+        What the user should know of how the run was read.
+    traceback : str
+        Of a failure that is not the user's.
+    """
+
+    name: str
+    state: State
+    message: str
+    notes: tuple[str, ...] = ()
+    traceback: str = ""
+
+
+def quantify_one(job: Job) -> Outcome:
+    """Quantify one run, whatever happens; in this process, another or on another machine.
+
+    Parameters
+    ----------
+    job : Job
+
+    Returns
+    -------
+    Outcome
+        Of a fault, too: nothing is raised but what is to end the process.
+    """
+    name, config = job.run.stem, job.config
+    notes: tuple[str, ...] = ()
+    try:
+        compilation_cache.enable(job.cache)
+        jax.config.update("jax_enable_x64", config.dtype == "float64")
+        data, read = bids.read_run(job.run, **config.reading)
+        notes = read.messages
+        origin = provenance.describe(config, job.run.bids_dir, read, data)
+        _check_fingerprint(job, origin)
+        method = config.method
+        earlier = None
+        if job.resume:
+            earlier = bids.read_finished(job.output_dir, data.stem, method, config.model())
+        if earlier is not None:
+            differing = provenance.differing_keys(origin, earlier)
+            if not differing:
+                return _outcome(
+                    name, State.COMPLETE, f"{name} {method}: already complete", earlier, notes
+                )
+            notes += (f"earlier maps are replaced, made with other {', '.join(differing)}",)
+        label = f"{name}_{bids.desc_label(method)}"
+        own = job.output_dir / ".checkpoints"
+        context = config.context(
+            progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / label
+        )
+        grey_matter = bids.read_grey_matter(job.run, data)
+        maps, stated = quantify(
+            data, read.messages, config, origin, job.output_dir, context, grey_matter
+        )
+        if job.checkpoint_dir is None:
+            _discard(own / label)
+        return _outcome(name, State.FINISHED, _summary(name, maps), stated, notes)
+    except DiskError as error:
+        return Outcome(name, State.UNWRITABLE, str(error), notes)
+    except InputError as error:
+        return Outcome(name, State.REFUSED, str(error), notes)
+    except Exception as error:  # whatever it is, it must not stop the other runs
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(name, State.FAILED, reason, notes, traceback.format_exc())
+
+
+def quantify(
+    data: AslData,
+    notes: Sequence[str],
+    config: Config,
+    origin: Mapping[str, Any],
+    output_dir: Path,
+    context: RunContext,
+    grey_matter: NDArray[np.bool_] | None = None,
+) -> tuple[Maps, dict[str, Any]]:
+    """Fit one run and write its maps, picture and report.
+
+    Parameters
+    ----------
+    data : AslData
+        Read from the run.
+    notes : sequence of str
+        What the reader had to say.
+    config : Config
+        Method, model and options.
+    origin : mapping
+        From `provenance.describe`.
+    output_dir : Path
+        Derivatives dataset to write to.
+    context : RunContext
+        That of the config, with progress and checkpoints.
+    grey_matter : ndarray of bool, shape (X, Y, Z), optional
+        Grey matter, where it is known, for the report.
+
+    Returns
+    -------
+    maps : Maps
+    stated : dict
+        Keys of the sidecars: the origin, what is wrong with the maps, and the time it took.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be fitted, or the output not be written.
+    """
+    method, started = config.method, time.perf_counter()
+    estimator, model = get_estimator(method), config.model()
+    maps = estimate_maps(data, method, estimator, model, config.options, context)
+    wall_time = round(time.perf_counter() - started, 3)
+    faults = unusable(maps)
+    found = {**origin, "Unusable": faults} if faults else dict(origin)
+    extra = report_files(data, maps, found, [*faults, *notes], grey_matter)
+    # in the sidecars alone, so that everything else is the same to the bit every time
+    stated = {**found, "WallTime": wall_time}
+    bids.write_maps(output_dir, maps, stated, extra)
+    return maps, stated
+
+
+def unusable(maps: Maps) -> list[str]:
+    """Why a result cannot be right.
+
+    Parameters
+    ----------
+    maps : Maps
+        Of one run.
+
+    Returns
+    -------
+    list of str
+        Empty where nothing speaks against it.
+    """
+    status = np.asarray(maps.status)
+    faults = []
+    if not (status == Status.FITTED).any():
+        n_on_bound, n_open = (
+            int((status == s).sum()) for s in (Status.ON_BOUND, Status.NOT_CONVERGED)
+        )
+        faults.append(
+            "no voxel was fitted within the bounds: "
+            f"{n_on_bound} are on one, {n_open} did not converge"
+        )
+    estimated = np.isin(status, (Status.FITTED, Status.ON_BOUND, Status.NOT_CONVERGED))
+    for p in maps.model.parameters:
+        median = np.median(maps[p.name][estimated])
+        for bound in (p.lower, p.upper):
+            if abs(median - bound) <= _TOLERANCE * (p.upper - p.lower):
+                faults.append(f"the median {p.symbol} is on its bound of {bound:g} {p.unit}")
+    return faults
+
+
+_TOLERANCE = 1e-5  # of the distance of the bounds, as in `estimators.base.voxel_status`
+_ADVICE = "check M0, timing, mask and --bounds"
+
+
+def _outcome(
+    name: str,
+    state: State,
+    message: str,
+    stated: Mapping[str, Any],
+    notes: tuple[str, ...],
+) -> Outcome:
+    faults = stated.get("Unusable")
+    if faults:
+        reason = f"the maps cannot be right: {'; '.join([*faults, _ADVICE])}"
+        return Outcome(name, State.UNUSABLE, reason, notes)
+    return Outcome(name, state, message, notes)
+
+
+def _check_fingerprint(job: Job, origin: Mapping[str, Any]) -> None:
+    if job.fingerprint not in (None, origin["InputFingerprint"]):
+        raise InputError(
+            f"{job.run.sidecar.path}: its metadata, or what it inherits, are not those that "
+            "the maps were made with; restore them, or quantify anew without --from"
+        )
+
+
+def _discard(checkpoints: Path) -> None:
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    with contextlib.suppress(OSError):  # other runs have theirs there
+        checkpoints.parent.rmdir()
+
+
+def _summary(name: str, maps: Maps) -> str:
+    counts = {status: int((maps.status == status).sum()) for status in Status}
+    fitted = maps.status == Status.FITTED
+    medians = ", ".join(
+        f"{p.symbol} {np.median(maps[p.name][fitted]):.{p.digits}f} {p.unit}".removesuffix(" 1")
+        for p in maps.model.parameters
+        if fitted.any()
+    )
+    found = f"median {medians}" if medians else "no voxel was fitted within the bounds"
+    return (
+        f"{name} {maps.method}: {found}; {counts[Status.FITTED]} voxels fitted, "
+        f"{counts[Status.ON_BOUND]} on a bound, {counts[Status.NOT_CONVERGED]} not converged, "
+        f"{counts[Status.SKIPPED]} skipped"
+    )

@@ -9,7 +9,7 @@ from jax import Array
 
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimate, RunContext
-from asl_pinn.estimators.neural.checks import require_numbers
+from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
 from asl_pinn.estimators.neural.domains import (
     Batch,
     Domain,
@@ -260,7 +260,6 @@ def _check(options: NeuralFieldOptions) -> None:
         {**least, "epochs": 0, "batch_size": 0, "held_out": 0.0},
         ("learning_rate", "omega", "tissue_omega", "hidden_omega", "output_scale", "coordinate_mm"),
     )
-    if options.spatial_dims not in (2, 3):
-        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
+    require_spatial_dims(options)
     if options.held_out > 0.5:
         raise InputError(f"--held_out must be at most 0.5, it is {options.held_out}")

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimate, RunContext
-from asl_pinn.estimators.neural.checks import require_numbers
+from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
 from asl_pinn.estimators.neural.domains import (
     Batch,
     Domain,
@@ -433,5 +432,4 @@ def _check(options: PinnOptions) -> None:
             "coordinate_mm",
         ),
     )
-    if options.spatial_dims not in (2, 3):
-        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
+    require_spatial_dims(options)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Literal
 
 from asl_pinn.errors import InputError
+from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
 from asl_pinn.estimators.covariates import CovariatesName
 from asl_pinn.estimators.options import ByParameter, option
 
@@ -62,12 +63,5 @@ def check(options: SpatialOptions, names: tuple[str, ...]) -> None:
             raise InputError(
                 f"--edge_dof must not be negative, it is {options.edge_dof[name]:g} for {name}"
             )
-    if options.spatial_dims not in (2, 3):
-        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
-    if options.samples < 4:
-        raise InputError(f"--samples must be at least 4, it is {options.samples}")
-    if options.rounds < 1:
-        raise InputError(f"--rounds must be at least 1, it is {options.rounds}")
-    for field in ("rtol", "f_scale"):
-        if not getattr(options, field) > 0.0:
-            raise InputError(f"--{field} must be positive, it is {getattr(options, field)}")
+    require_spatial_dims(options)
+    require_numbers(options, {"samples": 4, "rounds": 1}, ("rtol", "f_scale"))

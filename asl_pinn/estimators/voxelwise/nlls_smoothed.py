@@ -11,6 +11,7 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.data import to_volume
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimate, Estimator, RunContext
+from asl_pinn.estimators.checks import require_spatial_dims
 from asl_pinn.estimators.options import option
 from asl_pinn.estimators.voxelwise import nlls
 from asl_pinn.estimators.voxelwise.objective import (
@@ -70,8 +71,7 @@ def fit(problem: Problem, options: SmoothedOptions, context: RunContext) -> Esti
     Stone, J R Stat Soc B 36:111-147 (1974), for the choice of the width.
     """
     check(problem, options)
-    if options.spatial_dims not in (2, 3):
-        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")
+    require_spatial_dims(options)
     fwhm = options.smoothing_fwhm
     if fwhm < 0.0:
         found = problem.n_measurements

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
+from asl_pinn.estimators.checks import require_numbers
 from asl_pinn.estimators.options import option
 from asl_pinn.models.base import KineticModel, Parameter
 from asl_pinn.models.compose import Fixed
@@ -75,12 +76,8 @@ def check(problem: Problem, options: NllsOptions) -> None:
         )
     check_measurements(problem, noise=bool(model.kinked))
     _check_arrival(problem)
-    for name in ("f_scale", "xtol", "ftol"):
-        if not getattr(options, name) > 0.0:
-            raise InputError(f"--{name} must be positive, it is {getattr(options, name)}")
-    for name, least in (("grid", 2), ("max_steps", 1), ("chunk_size", 1)):
-        if getattr(options, name) < least:
-            raise InputError(f"--{name} must be at least {least}, it is {getattr(options, name)}")
+    least = {"grid": 2, "max_steps": 1, "chunk_size": 1}
+    require_numbers(options, least, ("f_scale", "xtol", "ftol"))
 
 
 def check_measurements(problem: Problem, *, noise: bool = True) -> None:

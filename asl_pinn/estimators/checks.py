@@ -1,4 +1,4 @@
-"""Checks of options that are numbers."""
+"""Checks of options that are numbers, for all estimators."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,3 +36,20 @@ def require_numbers(options: Any, least: Mapping[str, float], positive: tuple[st
             numbers = [given.other, *dict(given.named).values()]
         if not all(number > 0.0 for number in numbers):
             raise InputError(f"--{name} must be positive, it is {given}")
+
+
+def require_spatial_dims(options: Any) -> None:
+    """Refuse `spatial_dims` other than 2, within slices, and 3, over volumes.
+
+    Parameters
+    ----------
+    options : dataclass
+        With that option.
+
+    Raises
+    ------
+    InputError
+        If it is another number.
+    """
+    if options.spatial_dims not in (2, 3):
+        raise InputError(f"--spatial_dims must be 2 or 3, it is {options.spatial_dims}")

@@ -51,10 +51,7 @@ def _bounds(problem: Problem, values: Array) -> Array:
     """The bound is sqrt(diag((A^T A)^-1)) with A the Jacobian over the noise, priors below it."""
     weighted = jnp.sqrt(problem.weights) / problem.noise_sd
     rows = [weighted[:, None] * column for column in _jacobian(problem, values)]
-    known = [
-        0.0 if p.prior is None or p.prior.weak else 1.0 / p.prior.sd
-        for p in problem.model.parameters
-    ]
+    known = [0.0 if p.knowledge is None else 1.0 / p.knowledge.sd for p in problem.model.parameters]
     priors = jnp.diag(jnp.asarray(known, values.dtype))
     one = functools.partial(_inverse_sd, priors)
     return jax.vmap(one, in_axes=-1, out_axes=-1)(jnp.stack(rows, axis=1))

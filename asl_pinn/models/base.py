@@ -112,6 +112,11 @@ class Parameter:
         return self.suffix or self.name
 
     @property
+    def knowledge(self) -> Prior | None:
+        """Its prior where every method must keep it; None for none, and for a weak one."""
+        return None if self.prior is None or self.prior.weak else self.prior
+
+    @property
     def heading(self) -> str:
         """'CBF [mL/100g/min]', for axes and tables."""
         return self.symbol if self.unit == "1" else f"{self.symbol} [{self.unit}]"

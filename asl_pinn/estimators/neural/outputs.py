@@ -142,12 +142,11 @@ def scaling(problem: Problem, means: tuple[float, ...], scale: ByParameter) -> S
     known = model.centres(problem.tissue, problem.blood)
     shape, centres, steps = problem.measured.shape[-1:], [], []
     for p, mean, stated in zip(model.parameters, means, known, strict=True):
-        prior = p.prior
-        informed = prior is not None and not prior.weak
+        prior = p.knowledge
         lower = p.lower if p.link == "identity" else max(p.lower, _LEAST_START * p.typical)
-        centre = np.clip(np.broadcast_to(stated if informed else mean, shape), lower, p.upper)
+        centre = np.clip(np.broadcast_to(mean if prior is None else stated, shape), lower, p.upper)
         step = np.broadcast_to(scale[p.name] * (p.scale if p.link == "identity" else 1.0), shape)
-        if prior is not None and informed:
+        if prior is not None:
             step = np.minimum(step, prior.sd / (1.0 if p.link == "identity" else centre))
         centres.append(centre)
         steps.append(step)
@@ -157,7 +156,7 @@ def scaling(problem: Problem, means: tuple[float, ...], scale: ByParameter) -> S
 
 def is_informed(model: KineticModel) -> bool:
     """Whether a model has priors that every method must keep."""
-    return any(p.prior is not None and not p.prior.weak for p in model.parameters)
+    return any(p.knowledge is not None for p in model.parameters)
 
 
 def prior_term(problem: Problem, values: Array, centre: Array, inside: Array) -> Array:
@@ -186,9 +185,7 @@ def prior_term(problem: Problem, values: Array, centre: Array, inside: Array) ->
     """
     rows = zip(problem.model.parameters, values, centre, strict=True)
     squares = sum(
-        ((value - mean) / p.prior.sd) ** 2
-        for p, value, mean in rows
-        if p.prior is not None and not p.prior.weak
+        ((value - mean) / p.knowledge.sd) ** 2 for p, value, mean in rows if p.knowledge is not None
     )
     total = jnp.sum(jnp.where(inside, squares, 0.0)) / jnp.maximum(jnp.sum(inside), 1)
     return total / jnp.sum(problem.weights)

@@ -119,23 +119,8 @@ def make_field_problem(problem: Problem, options: SpatialOptions) -> FieldProble
     )
 
 
-def states_distribution(parameter: Parameter) -> bool:
-    """Whether a parameter has a prior that every method must keep.
-
-    Parameters
-    ----------
-    parameter : Parameter
-        A weak prior serves fits of single voxels; here the field's own prior takes its place.
-
-    Returns
-    -------
-    bool
-    """
-    return parameter.prior is not None and not parameter.prior.weak
-
-
 def _centre(p: Parameter, mean: float, prior_mean: ArrayLike, n_voxels: int) -> Any:
-    if states_distribution(p):
+    if p.knowledge is not None:
         return np.broadcast_to(np.clip(prior_mean, p.lower, p.upper), (n_voxels,))
     # Values relative to 0 would all be 0.
     return mean if mean > 0.0 or p.link == "identity" else p.typical
@@ -147,11 +132,11 @@ def _prior_precision(p: Parameter, centre: Array, options: SpatialOptions) -> Ar
     The value v is normal, so that the field x = link(v) is not quite. To first order about the
     centre c, v = c + v'(0) x, and so SD(x) = SD(v) / v'(0): for a logarithm SD(v) / c.
     """
-    if p.prior is None or p.prior.weak:
+    if p.knowledge is None:
         return None
     zero = jnp.zeros_like(centre)
     slope = jax.jvp(lambda x: to_value(p, x, centre, options), (zero,), (zero + 1.0,))[1]
-    return (slope / p.prior.sd) ** 2
+    return (slope / p.knowledge.sd) ** 2
 
 
 def to_value(p: Parameter, field: Array, centre: Array, options: SpatialOptions) -> Array:

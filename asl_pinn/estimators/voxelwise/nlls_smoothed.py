@@ -205,8 +205,8 @@ def _with_blur(
         # left * information + hidden * information^2.
         hidden = np.sum(pull**2 - left * information) / np.sum(information**2)
         variance = sd**2 + max(hidden, 0.0)
-        prior = problem.model.parameters[number].prior
-        if prior is not None and not prior.weak:
+        prior = problem.model.parameters[number].knowledge
+        if prior is not None:
             variance = np.minimum(variance, np.maximum(sd, prior.sd) ** 2)
         return np.sqrt(variance).astype(sd.dtype)
 

@@ -14,7 +14,7 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.checks import require_numbers
 from asl_pinn.estimators.options import option
-from asl_pinn.models.base import KineticModel, Parameter
+from asl_pinn.models.base import KineticModel
 from asl_pinn.models.compose import Fixed
 from asl_pinn.problem import Problem, predict, take
 
@@ -99,9 +99,9 @@ def check_measurements(problem: Problem, *, noise: bool = True) -> None:
     needed = n_determined(model) + noise
     if found >= needed:
         return
-    wanted = [p.symbol for p in model.parameters if _determined(p)] + ["the noise"] * noise
+    wanted = [p.symbol for p in model.parameters if p.knowledge is None] + ["the noise"] * noise
     listed = wanted[0] if len(wanted) == 1 else f"{', '.join(wanted[:-1])} and {wanted[-1]}"
-    holdable = [p for p in (*model.kinked, *model.smooth) if _determined(p)]
+    holdable = [p for p in (*model.kinked, *model.smooth) if p.knowledge is None]
     advice = "fit it with --method=nlls"
     if holdable:
         unit = {"s": "SECONDS"}.get(holdable[0].unit, "VALUE")
@@ -126,7 +126,7 @@ def n_determined(model: KineticModel) -> int:
     -------
     int
     """
-    return sum(map(_determined, model.parameters))
+    return sum(p.knowledge is None for p in model.parameters)
 
 
 def with_noise(problem: Problem, noise_sd: float) -> Problem:
@@ -300,11 +300,6 @@ def values_of(x: FloatArray, model: KineticModel) -> FloatArray:
     ndarray, shape (P, V)
     """
     return x * np.asarray([[p.scale] for p in model.parameters], x.dtype)
-
-
-def _determined(parameter: Parameter) -> bool:
-    """Whether the measurements have to tell it, as no more than a weak prior does."""
-    return parameter.prior is None or parameter.prior.weak
 
 
 def _check_arrival(problem: Problem) -> None:

@@ -138,7 +138,7 @@ def _population_prior(
     parameters = (*model.linear, *model.kinked)
     scale = jnp.asarray([p.scale for p in parameters], problem.dtype)
     # A prior that is knowledge is not learned from the voxels.
-    known = jnp.asarray([p.prior is not None and not p.prior.weak for p in parameters])
+    known = jnp.asarray([p.knowledge is not None for p in parameters])
     n_linear = len(model.linear)
 
     def at(state: Array) -> PopulationPrior:

@@ -15,13 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 from asl_pinn.acquisition.constants import (
     LABELING_EFFICIENCY,
     PARTITION_COEFFICIENT,
+    PASL_LABELING_EFFICIENCY,
     T1_BLOOD,
     T1_TISSUE,
 )
-from asl_pinn.acquisition.protocol import Protocol
+from asl_pinn.acquisition.protocol import Labeling, Protocol, check_timing
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 from asl_pinn.models.base import KineticModel
+from asl_pinn.models.choice import ModelChoice
+from asl_pinn.models.compose import components
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -65,6 +68,8 @@ class AslData:
         Voxel indices to scanner coordinates [mm].
     stem : str
         With what the names of the maps' files begin, relative to their folder.
+    gm, wm : ndarray, shape (X, Y, Z), or None
+        Fractions of grey and white matter in each voxel; None where they are not known.
     """
 
     delta_m: FloatArray
@@ -76,6 +81,8 @@ class AslData:
     protocol: Protocol
     affine: FloatArray
     stem: str = dataclasses.field(default=STEM, metadata={"static": True})
+    gm: FloatArray | None = None
+    wm: FloatArray | None = None
 
     @classmethod
     def from_arrays(
@@ -88,12 +95,16 @@ class AslData:
         mask: ArrayLike | None = None,
         t1_tissue: ArrayLike = T1_TISSUE,
         t1_blood: float = T1_BLOOD,
-        labeling_efficiency: float = LABELING_EFFICIENCY,
+        labeling: Labeling = "continuous",
+        labeling_efficiency: float | None = None,
+        vascular_crushing: bool | None = None,
         partition_coefficient: float = PARTITION_COEFFICIENT,
         readout_delay: ArrayLike = 0.0,
         n_averages: ArrayLike = 1.0,
         affine: ArrayLike | None = None,
         stem: str = STEM,
+        gm: ArrayLike | None = None,
+        wm: ArrayLike | None = None,
     ) -> "AslData":
         """Make data from arrays.
 
@@ -104,15 +115,21 @@ class AslData:
         m0 : array_like, shape (X, Y, Z) or ()
             Equilibrium magnetisation of tissue, in the unit of `delta_m`.
         label_duration, pld : array_like, shape (D,) or ()
-            Duration of each (sub-)bolus and delay from its end to readout [s].
+            Duration of each (sub-)bolus and delay from its end to readout [s]. Of pulsed
+            labelling these are TI1 and TI - TI1, which may be negative.
         mask : array_like of bool, shape (X, Y, Z), optional
             Voxels to quantify; those with a positive M0 unless given.
         t1_tissue : array_like, shape (X, Y, Z) or ()
             Longitudinal relaxation time of tissue [s].
         t1_blood : float
             Longitudinal relaxation time of arterial blood [s].
-        labeling_efficiency : float
-            Fraction of the arterial magnetisation that is inverted.
+        labeling : {'continuous', 'pulsed'}
+            CASL and pCASL, or PASL, which wants the model 'pulsed'.
+        labeling_efficiency : float, optional
+            Fraction of the arterial magnetisation that is inverted; 0.85 of continuous and 0.98
+            of pulsed labelling unless given.
+        vascular_crushing : bool, optional
+            Whether gradients suppress the signal of large arteries; not known unless given.
         partition_coefficient : float
             Blood-tissue partition coefficient of water [mL/g].
         readout_delay : array_like, shape (X, Y, Z) or ()
@@ -123,6 +140,9 @@ class AslData:
             Voxel indices to scanner coordinates [mm]; voxels of 1 mm unless given.
         stem : str
             With what the names of the maps' files begin.
+        gm, wm : array_like, shape (X, Y, Z) or (), optional
+            Fractions of grey and white matter, for models that tell them apart; what they leave
+            is fluid.
 
         Returns
         -------
@@ -131,7 +151,8 @@ class AslData:
         Raises
         ------
         InputError
-            If shapes do not fit one another.
+            If shapes do not fit one another, times cannot be those of an acquisition, or one of
+            two fractions is missing, or they are out of range.
         """
         images = np.asarray(delta_m)
         if images.ndim != 4:
@@ -144,7 +165,25 @@ class AslData:
         def by_delay(values: ArrayLike, name: str) -> NDArray[np.float64]:
             return _broadcast(values, (n_delays,), name).astype(np.float64)
 
+        if labeling_efficiency is None:
+            pulsed = labeling == "pulsed"
+            labeling_efficiency = PASL_LABELING_EFFICIENCY if pulsed else LABELING_EFFICIENCY
+        protocol = Protocol(
+            by_delay(label_duration, "label_duration"),
+            by_delay(pld, "pld"),
+            t1_blood,
+            labeling_efficiency,
+            partition_coefficient,
+            labeling,
+            vascular_crushing,
+        )
+        check_timing(protocol)
         m0_volume = volume(m0, "m0")
+        fractions = {
+            name: None if values is None else volume(values, name)
+            for name, values in (("gm", gm), ("wm", wm))
+        }
+        check_fractions(**fractions)
         return cls(
             delta_m=images,
             m0=m0_volume,
@@ -152,15 +191,10 @@ class AslData:
             t1_tissue=volume(t1_tissue, "t1_tissue"),
             readout_delay=volume(readout_delay, "readout_delay"),
             n_averages=by_delay(n_averages, "n_averages").astype(np.float32),
-            protocol=Protocol(
-                by_delay(label_duration, "label_duration"),
-                by_delay(pld, "pld"),
-                t1_blood,
-                labeling_efficiency,
-                partition_coefficient,
-            ),
+            protocol=protocol,
             affine=np.eye(4) if affine is None else _broadcast(affine, (4, 4), "affine"),
             stem=stem,
+            **fractions,
         )
 
     @property
@@ -179,6 +213,35 @@ class AslData:
             f"AslData({grid} voxels, {int(np.sum(self.mask))} in the mask, "
             f"{self.protocol.n_delays} delays)"
         )
+
+
+def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:
+    """Refuse fractions of tissues that no voxel has.
+
+    Parameters
+    ----------
+    gm, wm : ndarray, shape (X, Y, Z), or None
+        Fractions of grey and white matter; NaN where there are none.
+
+    Raises
+    ------
+    InputError
+        If one is given without the other, a fraction is not between 0 and 1, or both add up to
+        more than 1, by more than a tenth, as probabilities do that were resampled.
+    """
+    if gm is None and wm is None:
+        return
+    if gm is None or wm is None:
+        raise InputError("give the fractions of both grey and white matter, gm and wm, or none")
+    for name, values in {"gm": gm, "wm": wm, "the sum of gm and wm": gm + wm}.items():
+        low, high = np.nanmin(values, initial=0.0), np.nanmax(values, initial=0.0)
+        if not -_FRACTION_TOLERANCE <= low <= high <= 1.0 + _FRACTION_TOLERANCE:
+            raise InputError(
+                f"{name} must be fractions between 0 and 1, they go from {low:g} to {high:g}"
+            )
+
+
+_FRACTION_TOLERANCE = 0.1
 
 
 def _broadcast(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
@@ -235,6 +298,12 @@ class Maps(_ByName):
         Name of the estimator.
     stem : str
         With what the names of its files begin, relative to their folder.
+    notes : tuple of str
+        What the data do not tell of the model, a line each.
+    probability : mapping of str to ndarray, shape (X, Y, Z)
+        Probability that a voxel has a sparse component of the model, by name of its amplitude.
+    choice : ModelChoice or None
+        How the data chose the model; None where the user named it.
     """
 
     model: KineticModel
@@ -247,6 +316,9 @@ class Maps(_ByName):
     affine: FloatArray = dataclasses.field(default_factory=lambda: np.eye(4))
     method: str = dataclasses.field(default="", metadata={"static": True})
     stem: str = dataclasses.field(default=STEM, metadata={"static": True})
+    notes: tuple[str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    probability: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
+    choice: ModelChoice | None = dataclasses.field(default=None, metadata={"static": True})
 
     def plot(self, *names: str) -> "Figure":
         """Draw the maps.
@@ -287,13 +359,47 @@ class Maps(_ByName):
 
         return write_maps(Path(folder), self)
 
+    def told(self, name: str) -> NDArray[np.bool_]:
+        """Voxels that a parameter says something about: those with some of its tissue or component.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+
+        Returns
+        -------
+        ndarray of bool, shape (X, Y, Z)
+            Everywhere for a parameter of the voxel as a whole. One of a single tissue is 0
+            elsewhere, and one of a sparse component is where its amplitude is 0.
+        """
+        values = self[name]
+        for amplitude, others in components(self.model).items():
+            if name in (amplitude, *others) and amplitude in self.values:
+                return self[amplitude] != 0.0
+        return values != 0.0 if self.model[name].tissue else np.ones(values.shape, bool)
+
+    def fitted(self, name: str) -> NDArray[np.bool_]:
+        """Voxels that a parameter says something about and that were fitted within the bounds.
+
+        Parameters
+        ----------
+        name : str
+            Of the parameter.
+
+        Returns
+        -------
+        ndarray of bool, shape (X, Y, Z)
+        """
+        return (np.asarray(self.status) == Status.FITTED) & self.told(name)
+
     def __repr__(self) -> str:
         """One line: the method, the median of each map, the voxels."""
         fitted = self.status == Status.FITTED
         medians = ", ".join(
-            f"{p.symbol} {np.median(self[p.name][fitted]):.{p.digits}f} {p.unit}"
+            f"{p.symbol} {np.median(self[p.name][self.fitted(p.name)]):.{p.digits}f} {p.unit}"
             for p in self.model.parameters
-            if fitted.any()
+            if self.fitted(p.name).any()
         )
         return f"Maps({self.method}: medians {medians or 'none'}; {int(fitted.sum())} voxels)"
 
@@ -340,6 +446,9 @@ class Phantom(_ByName):
         Voxels that are mostly grey matter, inside the brain.
     affine : ndarray, shape (4, 4)
         Voxel indices to scanner coordinates [mm].
+    fractions : mapping of str to ndarray
+        Fractions 'gm', 'wm' and 'csf' of grey matter, white matter and fluid in each voxel, which
+        add up to 1 in the brain; empty where they are not known.
     """
 
     values: Mapping[str, FloatArray]
@@ -348,6 +457,7 @@ class Phantom(_ByName):
     mask: NDArray[np.bool_]
     grey_matter: NDArray[np.bool_]
     affine: FloatArray
+    fractions: Mapping[str, FloatArray] = dataclasses.field(default_factory=dict)
 
     def truth(self, model: KineticModel) -> dict[str, FloatArray]:
         """True map of each parameter of a model.
@@ -369,7 +479,10 @@ class Phantom(_ByName):
         known = {"t1_tissue": self.t1_tissue, **self.values}
         missing = [name for name in model.names if name not in known]
         if missing:
-            raise InputError(f"the phantom has no map of {', '.join(missing)}")
+            raise InputError(
+                f"the phantom has no map of {', '.join(missing)} of model {model.name}, only of "
+                f"{', '.join(known)}"
+            )
         return {name: known[name] for name in model.names}
 
     def __repr__(self) -> str:

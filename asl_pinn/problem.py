@@ -15,6 +15,7 @@ from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 from asl_pinn.models.base import Blood, KineticModel, Timing, Tissue, Values
+from asl_pinn.models.choice import check_labeling
 from asl_pinn.numerics.batching import chunk_for, map_chunked
 
 
@@ -49,7 +50,8 @@ class Problem:
     timing : Timing
         `t` and `label_duration` of shape (D,), `readout_delay` of shape (V,) [s].
     tissue : Tissue
-        `m0` and `t1_tissue` of shape (V,); the partition coefficient is one number.
+        `m0` and `t1_tissue` of shape (V,), and `gm` and `wm` where the model needs them; the rest
+        are numbers.
     blood : Blood
         Numbers.
     model : KineticModel
@@ -95,6 +97,8 @@ class PerVoxel(NamedTuple):
     m0: Any
     t1_tissue: Any
     readout_delay: Any
+    gm: Any = None
+    wm: Any = None
 
 
 def make_problem(data: AslData, model: KineticModel, dtype: DTypeLike) -> Problem:
@@ -117,8 +121,10 @@ def make_problem(data: AslData, model: KineticModel, dtype: DTypeLike) -> Proble
     Raises
     ------
     InputError
-        If there is no valid voxel, or float64 is asked for while JAX's 64-bit mode is off.
+        If there is no valid voxel, the model describes another kind of labelling or needs fractions
+        of tissues that are not known, or float64 is asked for while JAX's 64-bit mode is off.
     """
+    check_labeling(model, data.protocol)
     kind = np.dtype(dtype)
     if jax.dtypes.canonicalize_dtype(kind) != kind:
         raise InputError(f"{kind} needs JAX's 64-bit mode (jax_enable_x64)")
@@ -142,11 +148,34 @@ def make_problem(data: AslData, model: KineticModel, dtype: DTypeLike) -> Proble
             np.asarray(protocol.label_duration, kind),
             gather(data.readout_delay),
         ),
-        tissue=Tissue(gather(data.m0), gather(data.t1_tissue), protocol.partition_coefficient),
+        tissue=Tissue(
+            gather(data.m0),
+            gather(data.t1_tissue),
+            protocol.partition_coefficient,
+            *_fractions(data, model, gather),
+            protocol.t1_gm,
+            protocol.t1_wm,
+        ),
         blood=Blood(protocol.t1_blood, protocol.labeling_efficiency),
         model=model,
         geometry=Geometry(where, data.affine),
     )
+
+
+def _fractions(
+    data: AslData, model: KineticModel, gather: Callable[[FloatArray], FloatArray]
+) -> tuple[FloatArray | None, FloatArray | None]:
+    """Fractions of grey and white matter, between 0 and 1 in all, where the model needs them."""
+    if not model.needs_fractions:
+        return None, None  # so that other models are compiled without them
+    if data.gm is None or data.wm is None:
+        raise InputError(
+            f"model {model.name} needs the fractions of grey and white matter: give --gm and --wm, "
+            "probability maps on the grid of the ASL series, or --gm=t1"
+        )
+    gm, wm = (np.clip(np.nan_to_num(gather(part)), 0.0, 1.0) for part in (data.gm, data.wm))
+    excess = np.maximum(gm + wm, 1.0)
+    return gm / excess, wm / excess
 
 
 def split(problem: Problem) -> tuple[PerVoxel, Problem]:
@@ -164,12 +193,19 @@ def split(problem: Problem) -> tuple[PerVoxel, Problem]:
         What is left, without its geometry: the same for all chunks.
     """
     timing, tissue = problem.timing, problem.tissue
-    per_voxel = PerVoxel(problem.measured, tissue.m0, tissue.t1_tissue, timing.readout_delay)
+    per_voxel = PerVoxel(
+        problem.measured,
+        tissue.m0,
+        tissue.t1_tissue,
+        timing.readout_delay,
+        tissue.gm,
+        tissue.wm,
+    )
     shared = dataclasses.replace(
         problem,
         measured=_APART,
         timing=timing._replace(readout_delay=_APART),
-        tissue=tissue._replace(m0=_APART, t1_tissue=_APART),
+        tissue=tissue._replace(m0=_APART, t1_tissue=_APART, gm=_APART, wm=_APART),
         geometry=None,
     )
     return per_voxel, shared
@@ -189,12 +225,12 @@ def join(per_voxel: PerVoxel, shared: Problem) -> Problem:
     -------
     Problem
     """
-    measured, m0, t1_tissue, readout_delay = per_voxel
+    measured, m0, t1_tissue, readout_delay, gm, wm = per_voxel
     return dataclasses.replace(
         shared,
         measured=measured,
         timing=shared.timing._replace(readout_delay=readout_delay),
-        tissue=shared.tissue._replace(m0=m0, t1_tissue=t1_tissue),
+        tissue=shared.tissue._replace(m0=m0, t1_tissue=t1_tissue, gm=gm, wm=wm),
     )
 
 
@@ -214,7 +250,7 @@ def take(problem: Problem, index: IntArray | slice) -> Problem:
         Of N voxels.
     """
     per_voxel, shared = split(problem)
-    return join(PerVoxel(*(values[..., index] for values in per_voxel)), shared)
+    return join(jax.tree.map(lambda values: values[..., index], per_voxel), shared)
 
 
 def predict(problem: Problem, values: Values) -> Array:

@@ -23,6 +23,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.options import ByParameter
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.models.base import KineticModel
 from asl_pinn.numerics.smoothing import blur_inside, blur_widths
 from asl_pinn.simulation.acquire import STATIC_SIGNAL, noise_free, noise_sd, simulate
 from asl_pinn.simulation.artefacts import (
@@ -36,6 +37,7 @@ from asl_pinn.simulation.phantoms import add_lesions, mni_phantom, select_slices
 
 RESULTS = Path(__file__).parent / "results"
 PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
+_BUXTON = models.Buxton()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,8 +203,10 @@ CASES: dict[str, Callable[[float, int], Case]] = {
 """Simulated acquisitions by name: (tSNR, seed) -> case."""
 
 
-def run_method(name: str, data: AslData, **options: Any) -> tuple[Maps, float]:
-    """Fit Buxton's model to data with a method of the table, seed 0.
+def run_method(
+    name: str, data: AslData, model: KineticModel = _BUXTON, **options: Any
+) -> tuple[Maps, float]:
+    """Fit a model to data with a method of the table, seed 0.
 
     Parameters
     ----------
@@ -210,6 +214,8 @@ def run_method(name: str, data: AslData, **options: Any) -> tuple[Maps, float]:
         Key of `METHODS`.
     data : AslData
         To be fitted.
+    model : KineticModel
+        Buxton's unless given.
     **options
         What to set beside the method's own options.
 
@@ -227,12 +233,12 @@ def run_method(name: str, data: AslData, **options: Any) -> tuple[Maps, float]:
     if name not in METHODS:
         raise InputError(f"unknown method {name!r}; choose {', '.join(METHODS)}")
     method = METHODS[name]
-    model = models.fix(models.Buxton(), **method.held)
+    fitted = models.fix(model, **method.held)
     estimator = get_estimator(method.estimator)
     chosen = estimator.options(**method.options, **options)
     begin = time.perf_counter()
     maps = estimate_maps(
-        data, method.estimator, estimator, model, chosen, RunContext(progress=True)
+        data, method.estimator, estimator, fitted, chosen, RunContext(progress=True)
     )
     return maps, time.perf_counter() - begin
 

@@ -37,6 +37,15 @@ METADATA = {
     "MagneticFieldStrength": 3,
 }
 
+PULSED = {
+    "ArterialSpinLabelingType": "PASL",
+    "LabelingDuration": None,
+    "BolusCutOffFlag": True,
+    "BolusCutOffTechnique": "QUIPSSII",
+    "BolusCutOffDelayTime": 0.7,
+    "PostLabelingDelay": [0.5, 1.2, 1.9],
+}
+
 
 def accepted(text: str, *values: Any) -> Any:
     """Parameters of a test that are a row of the table of what is accepted."""

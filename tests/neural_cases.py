@@ -1,5 +1,7 @@
 """A disc of brain, and the networks that the tests of both network methods train on it."""
 
+import dataclasses
+
 import numpy as np
 
 from asl_pinn import models
@@ -15,9 +17,16 @@ PROTOCOL = time_encoded_protocol(label_durations("t1_adjusted", 7, 4.0), 0.1)
 UNEVEN = time_encoded_protocol([1.8, 0.8, 0.4, 0.15, 0.15, 0.1, 0.1], 0.17)
 BUXTON = models.get("buxton")
 WITH_T1 = models.get("buxton+t1")
+ARTERIAL = models.get("buxton+arterial")
 
 FIELD = NeuralFieldOptions(
-    members=2, width=8, depth=2, steps=30, report_every=10, checkpoint_every=10
+    members=2,
+    width=8,
+    depth=2,
+    steps=30,
+    deviations=False,
+    report_every=10,
+    checkpoint_every=10,
 )
 SMALL_PINN = PinnOptions(
     members=2,
@@ -76,3 +85,16 @@ def maps(
     """Result of the method that the options belong to."""
     method, estimator = _METHODS[type(options)]
     return estimate_maps(data, method, estimator, model, options, RunContext(**context))
+
+
+def with_arteries(truth: Phantom) -> Phantom:
+    """Arteries in a few single voxels, whose blood arrives before that of tissue."""
+    abv = np.zeros(truth.mask.shape)
+    abv[4::5, 4::4] = 0.02
+    present = truth.mask & (abv > 0.0)
+    values = {
+        **truth.values,
+        "abv": np.where(present, abv, 0.0),
+        "abat": np.where(present, truth.att - 0.4, 0.0),
+    }
+    return dataclasses.replace(truth, values=values)

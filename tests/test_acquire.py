@@ -54,6 +54,44 @@ def test_a_model_that_the_phantom_does_not_know_is_refused(phantom, protocol):
         simulate(unknown, protocol, tsnr=1.0, seed=0)
 
 
+def test_arteries_add_their_signal_and_no_noise(phantom, protocol):
+    model = models.get("buxton+arterial")
+    abv = np.where(phantom.mask & (phantom.cbf > 50.0), 0.01, 0.0)
+    values = {**phantom.values, "abv": abv, "abat": 0.5 * phantom.att}
+    arterial = dataclasses.replace(phantom, values=values)
+    clean, tissue = noise_free(arterial, protocol, model), noise_free(phantom, protocol)
+    added = clean.delta_m - tissue.delta_m
+    assert np.allclose(added[abv == 0.0], 0.0, atol=1e-5)
+    assert added[abv > 0.0].max() > 0.5 * tissue.delta_m.max()
+    noisy, noisy_tissue = (
+        simulate(brain, protocol, tsnr=1.5, seed=2, model=each).delta_m
+        for brain, each in ((arterial, model), (phantom, models.Buxton()))
+    )
+    assert np.allclose(noisy - clean.delta_m, noisy_tissue - tissue.delta_m, atol=1e-4)
+    matrix = encoding_matrix(8)
+    images = simulate_encoded(arterial, protocol, matrix, tsnr=1.0, seed=0, model=model)
+    noise = decode(images, matrix) - clean.delta_m
+    assert noise.std() == pytest.approx(noise_sd(tissue, phantom, 1.0), rel=0.05)
+
+
+def test_signal_of_two_tissues_needs_their_fractions(phantom, protocol):
+    model = models.get("partial-volume")
+    values = {"cbf_gm": phantom.cbf, "att_gm": phantom.att}
+    values |= {"cbf_wm": 0.5 * phantom.cbf, "att_wm": phantom.att + 0.2}
+    brain = dataclasses.replace(phantom, values=values)
+    with pytest.raises(InputError, match="needs the fractions"):
+        noise_free(brain, protocol, model)
+    half = np.where(phantom.mask, 0.5, 0.0)
+    mixed, grey, white = (
+        noise_free(dataclasses.replace(brain, fractions={"gm": gm, "wm": wm}), protocol, model)
+        for gm, wm in ((half, half), (2.0 * half, 0.0 * half), (0.0 * half, 2.0 * half))
+    )
+    assert np.array_equal(mixed.gm, half)
+    between = mixed.delta_m[phantom.mask].sum(axis=-1)
+    assert (between < grey.delta_m[phantom.mask].sum(axis=-1)).all()
+    assert (between > white.delta_m[phantom.mask].sum(axis=-1)).all()
+
+
 @pytest.mark.parametrize("tsnr", [0.5, 1.5])
 def test_noise_has_the_stated_size(phantom, protocol, tsnr):
     clean = noise_free(phantom, protocol)

@@ -15,6 +15,7 @@ from bids_fixtures import (
     MASK,
     METADATA,
     PROTOCOL,
+    PULSED,
     SHAPE,
     refused,
     save_json,
@@ -66,7 +67,57 @@ def refusal(root: Path, **options) -> str:
             {"ArterialSpinLabelingType": None},
             "'ArterialSpinLabelingType' is missing",
         ),
-        refused("Pulsed labelling (PASL)", {"ArterialSpinLabelingType": "PASL"}, "'PASL'"),
+        refused(
+            "Labelling that is neither continuous nor pulsed",
+            {"ArterialSpinLabelingType": "VSASL"},
+            "use PCASL, CASL, PASL",
+        ),
+        refused(
+            "Pulsed labelling (PASL) without a cut-off of the bolus (`BolusCutOffFlag`)",
+            PULSED | {"BolusCutOffFlag": False},
+            "state BolusCutOffFlag, BolusCutOffTechnique, and BolusCutOffDelayTime in seconds",
+        ),
+        (PULSED | {"BolusCutOffFlag": None}, "duration of a pulsed bolus"),
+        (PULSED | {"BolusCutOffFlag": "yes"}, "BolusCutOffFlag must be true or false"),
+        refused(
+            "PASL by QUIPSS, which saturates the imaged slices and not the bolus",
+            PULSED | {"BolusCutOffTechnique": "QUIPSS"},
+            "only QUIPSSII and Q2TIPS can be quantified",
+        ),
+        (PULSED | {"BolusCutOffTechnique": None}, "'BolusCutOffTechnique' is missing"),
+        refused(
+            "PASL without `BolusCutOffDelayTime`",
+            PULSED | {"BolusCutOffDelayTime": None},
+            "'BolusCutOffDelayTime' is missing",
+        ),
+        refused(
+            "A `BolusCutOffDelayTime` in milliseconds",
+            PULSED | {"BolusCutOffDelayTime": [700, 1600]},
+            "BolusCutOffDelayTime holds 1600, too long for seconds",
+        ),
+        (PULSED | {"BolusCutOffDelayTime": 0}, "BolusCutOffDelayTime must be positive"),
+        refused(
+            "Saturation pulses of Q2TIPS out of order",
+            PULSED | {"BolusCutOffDelayTime": [1.6, 0.7]},
+            "from the first saturation pulse to the last, it holds 1.6, 0.7",
+        ),
+        refused(
+            "An inversion time of zero",
+            PULSED | {"PostLabelingDelay": [0.0, 1.2, 1.9]},
+            "PostLabelingDelay must be positive, it holds 0",
+        ),
+        refused(
+            "Volumes with vascular crushing among volumes without",
+            {"VascularCrushingVENC": [0, 4, 4]},
+            "VascularCrushingVENC is 0 for some volumes alone",
+        ),
+        refused(
+            "`VascularCrushing` that `VascularCrushingVENC` contradicts",
+            {"VascularCrushing": False, "VascularCrushingVENC": 4},
+            "VascularCrushing is false, but VascularCrushingVENC is 4 cm/s",
+        ),
+        ({"VascularCrushing": "yes"}, "VascularCrushing must be true or false"),
+        ({"VascularCrushingVENC": -4}, "VascularCrushingVENC must be zero or more"),
         refused(
             "Fewer delays than volumes",
             {"PostLabelingDelay": [0.5, 1.0]},
@@ -149,7 +200,11 @@ def refusal(root: Path, **options) -> str:
         ({"EchoTime": [0.012, 0.03]}, "EchoTime holds several values (0.012, 0.03 s)"),
         ({"EchoTime": [0.012, float("nan"), 0.012]}, "EchoTime holds several values"),
         ({"EchoTime": "short"}, "EchoTime must be a number"),
-        refused("Look-Locker readouts", {"LookLocker": True}, "LookLocker is true"),
+        refused(
+            "Look-Locker readouts, of several delays after one labelling",
+            {"LookLocker": True},
+            "Look-Locker series are not supported",
+        ),
         ({"LookLocker": "yes"}, "LookLocker must be true or false"),
         refused(
             "Readouts of small flip angles, below 60 degrees",
@@ -250,6 +305,12 @@ def test_sidecar_values(tmp_path, changes, fault):
             {"PostLabelingDelay": [0.1, 0.1, 0.1, 0.2]},
             4,
             "PostLabelingDelay varies",
+        ),
+        refused(
+            "Encoded images of pulsed labelling",
+            PULSED | {"PostLabelingDelay": 1.8},
+            4,
+            "a pulse cannot be time-encoded",
         ),
     ],
 )

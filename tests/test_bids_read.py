@@ -15,6 +15,7 @@ from bids_fixtures import (
     MASK,
     METADATA,
     PROTOCOL,
+    PULSED,
     SHAPE,
     accepted,
     save_json,
@@ -497,12 +498,88 @@ def test_volumes_without_excitation_are_left_out_of_cycles(tmp_path):
             "losses are left out",
         ),
         accepted("Continuous labelling (CASL)", {"ArterialSpinLabelingType": "CASL"}, 0.8, None),
+        accepted(
+            "CASL without `LabelingEfficiency`: 0.68 (amplitude-modulated control), a note says so",
+            {"ArterialSpinLabelingType": "CASL", "LabelingEfficiency": None},
+            0.68,
+            "default for CASL",
+        ),
+        accepted(
+            "PASL without `LabelingEfficiency`: 0.98, a note says so",
+            PULSED | {"LabelingEfficiency": None},
+            0.98,
+            "default for PASL",
+        ),
     ],
 )
 def test_labeling_efficiency(tmp_path, changes, efficiency, note):
-    data, messages = read(write_dataset(tmp_path, metadata=changes))
+    data, notes = read_run(find_runs(write_dataset(tmp_path, metadata=changes))[0])
     assert data.protocol.labeling_efficiency == pytest.approx(efficiency)
-    assert mentions(messages, note) if note else messages == ()
+    assert notes.constants["LabelingEfficiency"] == pytest.approx(efficiency)
+    assert mentions(notes.messages, note) if note else notes.messages == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        accepted(
+            "Pulsed labelling (PASL) cut off by QUIPSS II: `PostLabelingDelay` is the inversion "
+            "time, `BolusCutOffDelayTime` the duration of the bolus",
+            {},
+        ),
+        accepted(
+            "PASL cut off by Q2TIPS: the first of the two times of `BolusCutOffDelayTime`",
+            {"BolusCutOffTechnique": "Q2TIPS", "BolusCutOffDelayTime": [0.7, 1.6]},
+        ),
+        {"LabelingDuration": 0.01},  # of the pulse, and no business of the bolus
+    ],
+)
+def test_pulsed_labelling(tmp_path, changes):
+    """The first image is read before the bolus is cut off, so that its delay is negative."""
+    data, notes = read_run(find_runs(write_dataset(tmp_path, metadata=PULSED | changes))[0])
+    assert data.protocol.labeling == "pulsed"
+    np.testing.assert_allclose(data.protocol.t, [0.5, 1.2, 1.9])
+    np.testing.assert_allclose(data.protocol.label_duration, 0.7)
+    np.testing.assert_allclose(data.protocol.pld, [-0.2, 0.5, 1.2])
+    np.testing.assert_array_equal(data.delta_m, DELTA_M)
+    assert notes.constants["ArterialSpinLabelingType"] == "PASL"
+    assert notes.messages == ()
+
+
+@pytest.mark.accepted("Control and label images of PASL, repeated: averaged")
+def test_pulsed_pairs(tmp_path):
+    volumes = np.concatenate([CONTROL, CONTROL - DELTA_M[..., :1]] * 2 + [CONTROL], axis=-1)
+    timing = {"PostLabelingDelay": [1.8] * 4 + [0.0]}
+    types = ("control", "label", "control", "label", "m0scan")
+    root = write_dataset(tmp_path, volumes=volumes, types=types, metadata=PULSED | timing)
+    data, _ = read(root)
+    np.testing.assert_allclose(data.delta_m, DELTA_M[..., :1], rtol=1e-4)
+    np.testing.assert_array_equal(data.n_averages, [2.0])
+    np.testing.assert_allclose(data.protocol.t, [1.8])
+
+
+@pytest.mark.parametrize(
+    ("changes", "crushing"),
+    [
+        ({}, None),
+        accepted(
+            "`VascularCrushing`: whether arterial signal is suppressed, stated in sidecars and "
+            "report",
+            {"VascularCrushing": True},
+            True,
+        ),
+        ({"VascularCrushing": False}, False),
+        accepted(
+            "`VascularCrushingVENC` alone: crushed", {"VascularCrushingVENC": [4, 4, 5]}, True
+        ),
+        ({"VascularCrushing": False, "VascularCrushingVENC": 0}, False),
+    ],
+)
+def test_vascular_crushing(tmp_path, changes, crushing):
+    data, notes = read_run(find_runs(write_dataset(tmp_path, metadata=changes))[0])
+    assert data.protocol.vascular_crushing is crushing
+    assert data.protocol.labeling == "continuous"
+    assert notes.constants.get("VascularCrushing") is crushing
 
 
 @pytest.mark.parametrize(
@@ -682,7 +759,8 @@ def test_t1_map(tmp_path, place):
     data, notes = read_run(find_runs(root)[0], t1_tissue=given, t1_blood=1.6)
     np.testing.assert_array_equal(data.t1_tissue, t1)
     assert data.protocol.t1_blood == 1.6
-    assert notes.constants == {"T1Blood": 1.6, "T1BloodSource": "--t1_blood"}
+    assert (notes.constants["T1Blood"], notes.constants["T1BloodSource"]) == (1.6, "--t1_blood")
+    assert "T1Tissue" not in notes.constants
     assert notes.sources[-1] == "sub-01/anat/sub-01_T1map.nii.gz"
 
 
@@ -737,6 +815,8 @@ def test_given_t1_comes_before_the_field_strength(tmp_path):
     np.testing.assert_array_equal(data.t1_tissue, np.float32(1.9))
     assert notes.messages == ()
     assert notes.constants == {
+        "ArterialSpinLabelingType": "PCASL",
+        "LabelingEfficiency": 0.8,
         "T1Blood": 2.4,
         "T1BloodSource": "--t1_blood",
         "T1Tissue": 1.9,

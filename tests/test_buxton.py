@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +17,6 @@ T = st.floats(0.0, 8.0)
 SLOPE = st.floats(-3.0, 3.0)
 
 BUXTON = Buxton()
-BASIL = Path(__file__).parents[2] / "shared" / "data" / "basil-curves" / "curves.json"
 
 
 def delta_m(cbf, att, t, tau, t1=1.33):
@@ -113,26 +109,3 @@ def test_many_transit_times_at_once_give_the_same_curve(t, tau):
         expected = CURVE(cbf, att, np.array(t)[:, None], np.array(tau)[:, None], t1)
         actual = BASIS(att, np.array(t)[:, None], np.array(tau)[:, None], t1)
         assert np.allclose(actual, expected, rtol=0.0, atol=1e-12)
-
-
-@pytest.mark.skipif(not BASIL.is_file(), reason=f"curves of BASIL are not beside here ({BASIL})")
-def test_tissue_curves_are_basils():
-    rows = [row for row in json.loads(BASIL.read_text()) if row["kind"] == "tissue"]
-    assert rows
-    for row in rows:
-        flow, arrival = row["parameters"]["ftiss"], row["parameters"]["delttiss"]
-        partition_coefficient = row["partition_coefficient"]
-        # BASIL takes T1' at a flow of 0.01 mL/g/s: the T1 with which ours is the same
-        rate = 1.0 / row["t1_tissue"] + (0.01 - flow) / partition_coefficient
-        signal = BUXTON.curve(
-            {"cbf": 6000.0 * flow, "att": arrival},
-            t=row["t"],
-            label_duration=row["label_duration"],
-            m0=partition_coefficient,
-            t1_tissue=1.0 / rate,
-            t1_blood=row["t1_blood"],
-            labeling_efficiency=1.0,
-            partition_coefficient=partition_coefficient,
-        )
-        expected = np.array(row["signal"])
-        assert np.allclose(signal, expected, rtol=0.0, atol=5e-3 * expected.max())

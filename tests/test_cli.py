@@ -138,13 +138,23 @@ def test_default_method_is_the_most_accurate_one(dataset, tmp_path, capsys):
 
 def test_same_command_gives_the_same_bits(dataset, tmp_path):
     for name in ("first", "again"):
-        assert asl_pinn("quantify", dataset, tmp_path / name, "participant", "--method=nlls") == 0
+        assert (
+            asl_pinn(
+                "quantify",
+                dataset,
+                tmp_path / name,
+                "participant",
+                "--method=nlls",
+                "--model=buxton",
+            )
+            == 0
+        )
     assert files(tmp_path / "first") == files(tmp_path / "again")
 
 
 @pytest.mark.usefixtures("plain_pictures")
 def test_evaluate_scores_what_quantify_wrote(dataset, tmp_path, capsys):
-    arguments = ("quantify", dataset, tmp_path, "participant", "--method=nlls")
+    arguments = ("quantify", dataset, tmp_path, "participant", "--method=nlls", "--model=buxton")
     assert asl_pinn(*arguments, "--t1_tissue=map") == 0
     capsys.readouterr()
     output = tmp_path / "scores.json"
@@ -163,7 +173,7 @@ def test_evaluate_scores_what_quantify_wrote(dataset, tmp_path, capsys):
 @pytest.mark.usefixtures("plain_pictures")
 def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
     for name, t1 in (("constant", "1.33"), ("map", "map")):
-        chosen = ("--method=nlls", f"--t1_tissue={t1}")
+        chosen = ("--method=nlls", "--model=buxton", f"--t1_tissue={t1}")
         assert asl_pinn("quantify", dataset, tmp_path / name, "participant", *chosen) == 0
     path = "sub-01/perf/sub-01_desc-nlls_cbf"
     constant, mapped = (
@@ -181,7 +191,7 @@ def test_float64_and_programs_as_users_have_them_give_the_same_maps(dataset, tmp
 
     There XLA optimises, as it does for users and not in the other tests.
     """
-    quick = ("participant", "--method=nlls", "--sd=curvature")
+    quick = ("participant", "--method=nlls", "--model=buxton", "--sd=curvature")
     assert asl_pinn("quantify", dataset, tmp_path / "single", *quick) == 0
     command = [sys.executable, "-m", "asl_pinn", "quantify", dataset, tmp_path / "double", *quick]
     environment = {**os.environ, "XLA_FLAGS": ""}
@@ -205,7 +215,7 @@ def test_simulated_datasets_are_the_same_to_the_bit_and_can_be_quantified(tmp_pa
     for name in ("first", "again"):
         assert asl_pinn("simulate", f"--output_dir={tmp_path / name}", *settings) == 0
     assert files(tmp_path / "first") == files(tmp_path / "again")
-    out, chosen = tmp_path / "out", ("--method=nlls", "--t1_tissue=map")
+    out, chosen = tmp_path / "out", ("--method=nlls", "--model=buxton", "--t1_tissue=map")
     assert asl_pinn("quantify", tmp_path / "first", out, "participant", *chosen) == 0
     assert asl_pinn("evaluate", out, tmp_path / "first") == 0
 
@@ -230,12 +240,15 @@ def test_checkpoints_end_with_their_own_run_and_leave_those_of_others(dataset, t
     others = tmp_path / ".checkpoints" / "sub-02_pinn" / "state"
     others.parent.mkdir(parents=True)
     others.write_text("half-way")
-    quick = ("--method=neural-field", "--steps=4", "--members=2", "--width=8")
+    quick = ("--method=neural-field", "--model=buxton", "--steps=4", "--members=2", "--width=8")
     assert asl_pinn("quantify", dataset, tmp_path, "participant", *quick) == 0
     assert files(tmp_path / ".checkpoints") == {"sub-02_pinn/state": b"half-way"}
     others.unlink()
     others.parent.rmdir()
-    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
+    assert (
+        asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls", "--model=buxton")
+        == 0
+    )
     assert not (tmp_path / ".checkpoints").exists()
 
 
@@ -252,7 +265,10 @@ def test_demo_leaves_maps_scores_and_a_figure_and_says_where(tmp_path, capsys):
 
 @pytest.mark.skipif(not IN_VIVO.is_dir(), reason="the in vivo dataset is not beside the project")
 def test_in_vivo_dataset_gives_plausible_maps_and_a_note(tmp_path, capsys):
-    assert asl_pinn("quantify", IN_VIVO, tmp_path, "participant", "--method=nlls") == 0
+    assert (
+        asl_pinn("quantify", IN_VIVO, tmp_path, "participant", "--method=nlls", "--model=buxton")
+        == 0
+    )
     assert "sub-01: note: labelling efficiency 0.85" in capsys.readouterr().err
     base = f"{tmp_path}/sub-01/perf/sub-01_desc-nlls"
     cbf, att, status = (
@@ -336,17 +352,17 @@ def test_version(capsys):
         (["quantify", "a", "b", "participant", "--bounds=att=4:1"], "bounds of ATT out of order"),
         (
             ["quantify", "a", "b", "participant", "--bounds=t1_tissue=1:2"],
-            "--bounds: model buxton has no 't1_tissue', only cbf, att",
+            "has no 't1_tissue', only cbf, att, abv, abat, dispersion_sd",
         ),
-        (["quantify", "a", "b", "participant", "--prior=t1_tissue=1:2"], "--prior: model buxton"),
+        (["quantify", "a", "b", "participant", "--prior=t1_tissue=1:2"], "--prior: model buxton+"),
         (["quantify", "a", "b", "participant", "--prior=cbf=50:"], "prior of CBF"),
         (["quantify", "a", "b", "participant", "--fix=abv=1"], "--fix: model buxton has no 'abv'"),
         (["quantify", "a", "b", "participant", "--model=magic"], "unknown model 'magic'"),
         (["quantify", "a", "b", "participant", "--model=t1"], "has no signal of its own"),
         (["quantify", "a", "b", "participant", "--model=no_such:Model"], "model 'no_such:Model'"),
         (
-            ["quantify", "a", "b", "participant", "--edge_dof=abv=1"],
-            "option edge_dof: the model has no parameter 'abv', only cbf, att",
+            ["quantify", "a", "b", "participant", "--edge_dof=t1_tissue=1"],
+            "option edge_dof: the model has no parameter 't1_tissue', only cbf, att, abv",
         ),
         (
             ["quantify", "a", "b", "participant", "--fix=att=1", "--edge_dof=att=1"],
@@ -397,7 +413,10 @@ def test_output_folder_that_is_a_file_is_refused_before_the_fit(dataset, tmp_pat
 
 @pytest.mark.usefixtures("plain_pictures")
 def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
-    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
+    assert (
+        asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls", "--model=buxton")
+        == 0
+    )
     before = files(tmp_path)
     capsys.readouterr()
     fails(capsys, "quantify", dataset, tmp_path, "participant", "--mask=/nonexistent.nii.gz")
@@ -407,9 +426,12 @@ def test_failure_leaves_earlier_output_as_it_was(dataset, tmp_path, capsys):
 
 @pytest.mark.usefixtures("plain_pictures")
 def test_evaluate_names_the_map_whose_truth_is_missing(dataset, tmp_path, capsys):
-    assert asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls") == 0
+    assert (
+        asl_pinn("quantify", dataset, tmp_path, "participant", "--method=nlls", "--model=buxton")
+        == 0
+    )
     capsys.readouterr()
     line = fails(capsys, "evaluate", tmp_path, dataset / "sub-01")
     assert "sub-01_desc-truth_att.nii.gz" in line
     line = fails(capsys, "evaluate", dataset / "sub-01", dataset)
-    assert "no *_desc-<method>_<suffix>.nii.gz in it, with a suffix of T1map, att, cbf" in line
+    assert "no *_desc-<method>_<suffix>.nii.gz in it, with a suffix of " in line

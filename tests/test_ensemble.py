@@ -178,7 +178,7 @@ def loss_of(options, domain, rest, key):
     if options is FIELD:
         n_inputs = domain.position.shape[1], domain.covariates.shape[1]
         networks = field.parameter_networks(options, rest.model, *n_inputs)
-        setup = field.FieldSetup(networks, options.members, 0, options.n_folds, 1e-3)
+        setup = field.FieldSetup(networks, options.members, 0, options.n_folds, 1e-3, 3.0)
         modules, loss, shared = dict(networks.modules), field.loss, rest
     else:
         axis = make_time_axis(problem(noisy()), "auto")
@@ -303,7 +303,7 @@ def test_too_few_delays_are_refused(options):
     short = dataclasses.replace(
         data, delta_m=data.delta_m[..., :2], n_averages=data.n_averages[:2], protocol=protocol
     )
-    with pytest.raises(InputError, match=r"2 delay\(s\) in the data"):
+    with pytest.raises(InputError, match=r"2 delay\(s\)"):
         maps(short, options)
 
 

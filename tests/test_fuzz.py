@@ -18,7 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from bids_fixtures import DELTA_M, M0, METADATA, PROTOCOL, SHAPE, write_dataset
+from bids_fixtures import DELTA_M, M0, METADATA, PROTOCOL, PULSED, SHAPE, write_dataset
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.registry import get_estimator
 from asl_pinn.io.bids import find_runs, read_run
+from asl_pinn.models.choice import default_model
 from asl_pinn.workflow.cli import main
 
 CASES = int(os.environ.get("FUZZ_CASES", "40"))
@@ -52,7 +53,7 @@ ENCODING = {
     "TimeEncodedSignFlip": False,
 }
 ASL_KEYS = sorted(
-    {*METADATA, *ENCODING}
+    {*METADATA, *ENCODING, *PULSED, "VascularCrushingVENC"}
     | {"TimeEncodedMatrix", "SliceTiming", "SliceEncodingDirection", "M0Estimate"}
     | {"BackgroundSuppressionNumberPulses", "LookLocker", "RepetitionTime"}
 )
@@ -76,6 +77,7 @@ KINDS = {
             "PostLabelingDelay": PROTOCOL.pld.tolist() * 2,
         },
     },
+    "pulsed": {"metadata": PULSED},
     "encoded": {
         "volumes": encode(DELTA_M, np.full(SHAPE, 500.0), encoding_matrix(4)).astype(np.float32),
         "types": ("control", "label", "label", "label"),
@@ -268,10 +270,13 @@ def expected(root: Path) -> tuple[NDArray, NDArray, NDArray]:
     column = lines[0].split("\t").index("volume_type")
     types = np.array([line.split("\t")[column].strip().lower() for line in lines[1:] if line])
     used = ~np.isin(types, ["m0scan", "norf"])
+    pulsed = keys["ArterialSpinLabelingType"] == "PASL"
+    stated = np.atleast_1d(keys["BolusCutOffDelayTime"])[0] if pulsed else keys["LabelingDuration"]
     durations, plds = (
-        np.broadcast_to(np.float64(keys[key]), len(types))[used]
-        for key in ("LabelingDuration", "PostLabelingDelay")
+        np.broadcast_to(np.float64(times), len(types))[used]
+        for times in (stated, keys["PostLabelingDelay"])
     )
+    plds = plds - pulsed * durations
     values, types = values[..., used], types[used]
     if "deltam" not in types and {"TimeEncodedMatrixSize", "TimeEncodedMatrix"} & set(keys):
         matrix = keys.get("TimeEncodedMatrix")
@@ -315,7 +320,7 @@ def check_data(data: AslData, root: Path) -> None:
 
 
 def check_maps(data: AslData) -> None:
-    model = models.get("buxton")
+    model = models.get(default_model(data.protocol))
     model = model if data.protocol.n_delays >= 3 else models.fix(model, att=1.2)
     estimator = get_estimator("nlls")
     try:

@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 from absl import flags
-from neural_cases import FIELD, PROTOCOL, WITH_T1, maps, noisy, phantom
+from neural_cases import ARTERIAL, FIELD, PROTOCOL, WITH_T1, maps, noisy, phantom, with_arteries
 
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.neural import NEURAL_FIELD, NeuralFieldOptions
+from asl_pinn.estimators.neural.deviations import Deviated, standard_deviations
 from asl_pinn.estimators.options import ByParameter, define_flags, options_from_flags
 from asl_pinn.estimators.registry import get_estimator
 from asl_pinn.simulation.acquire import noise_free, simulate
@@ -101,3 +102,47 @@ def test_the_methods_section_says_what_was_done():
     assert "12.5 % of the data" in said
     alone = NeuralFieldOptions(covariates="none", held_out=0.0)
     assert "M0" not in NEURAL_FIELD.describe(dataclasses.asdict(alone))
+
+
+DEVIATING = dataclasses.replace(FIELD, steps=300, learning_rate=1e-2, deviations=True)
+
+
+def test_single_voxels_deviate_where_the_data_show_it_and_not_where_there_is_only_noise():
+    """Detail that no smooth network has, with little noise; then none, with more of it."""
+    smooth = phantom()
+    detail = np.random.default_rng(0).choice([0.7, 1.3], smooth.mask.shape)
+    sharp = dataclasses.replace(
+        smooth, values={**smooth.values, "cbf": detail * smooth.cbf}, m0=1000.0 * smooth.mask
+    )
+    errors = {}
+    for name, truth, tsnr in (("sharp", sharp, 30.0), ("smooth", smooth, 1.5)):
+        data = simulate(truth, PROTOCOL, tsnr=tsnr, seed=0)
+        for deviations in (True, False):
+            options = dataclasses.replace(DEVIATING, deviations=deviations)
+            found = maps(data, options)
+            errors[name, deviations] = np.mean((found.cbf - truth.cbf)[data.valid] ** 2)
+    assert errors["sharp", True] < 0.1 * errors["sharp", False]
+    assert errors["smooth", True] < 1.1 * errors["smooth", False]
+
+
+def test_arteries_are_found_in_single_voxels_and_leave_tissue_unbiased():
+    truth = with_arteries(phantom())
+    data = simulate(truth, PROTOCOL, tsnr=10.0, seed=0, model=ARTERIAL)
+    found = maps(data, DEVIATING, ARTERIAL)
+    arteries = data.valid & (truth.abv > 0.0)
+    elsewhere = data.valid & ~arteries
+    assert np.mean(found.abv[arteries] > 0.0) > 0.9
+    assert np.mean(found.abv[elsewhere] > 0.0) < 0.02
+    assert not found.abat[data.valid & (found.abv == 0.0)].any()
+    here = data.valid & (found.abv > 0.0)
+    assert (found.abat <= found.att)[here].all()
+    np.testing.assert_allclose(np.median((found.abv / 0.02)[arteries]), 1.0, atol=0.1)
+    assert abs(np.median((found.att - truth.att)[arteries])) < 0.05
+    assert abs(np.median(found.cbf[arteries] / truth.cbf[arteries]) - 1.0) < 0.05
+
+
+def test_what_a_voxel_does_not_follow_of_a_field_is_not_uncertain_by_it():
+    of_field = np.array([[1.0, 1.0, 1.0]])
+    kept, own = np.array([[[1.0, 0.5, 0.1]]]), np.array([[0.0, 0.01, 0.09]])
+    found = Deviated(of_field, kept, own, own[0])
+    np.testing.assert_allclose(standard_deviations(found, of_field), [[1.0, 0.5, 0.3]])

@@ -80,8 +80,8 @@ def test_smoothing_lowers_errors_and_standard_deviations(phantom, protocol):
 
 def test_too_few_delays_to_choose_a_width_is_an_error(phantom, protocol):
     data = simulate(phantom, protocol, tsnr=3.0, seed=0)
-    for _ in range(4):
-        data = without_measurement(data, 0)
+    for delay in (6, 4, 2, 0):
+        data = without_measurement(data, delay)
     with pytest.raises(InputError, match="--smoothing_fwhm"):
         fit(data)
 

@@ -7,11 +7,21 @@ import numpy as np
 import pytest
 from nilearn.image import resample_img
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from asl_pinn import models
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids import find_runs, read_run
-from asl_pinn.simulation.phantoms import add_lesions, bats_phantom, mni_phantom, select_slices
+from asl_pinn.simulation.phantoms import (
+    add_lesions,
+    bats_phantom,
+    complete,
+    mni_phantom,
+    select_slices,
+    with_arteries,
+    with_dispersion,
+)
 from asl_pinn.simulation.phantoms.bats import BATS_URL
 from asl_pinn.simulation.phantoms.lesions import LESIONS
 from asl_pinn.workflow.cli import main
@@ -23,6 +33,11 @@ LAS = np.array([[-1.0, 0, 0, 12], [0, 1, 0, -14], [0, 0, 1, -5], [0, 0, 0, 1]])
 @pytest.fixture(scope="module")
 def mni() -> Phantom:
     return mni_phantom()
+
+
+@pytest.fixture(scope="module")
+def arterial() -> Phantom:
+    return with_arteries(mni_phantom(resolution=4))
 
 
 @pytest.fixture
@@ -150,6 +165,117 @@ def test_mni_variation_is_the_same_at_another_resolution(mni):
 def test_mni_refuses_resolutions_out_of_range(resolution):
     with pytest.raises(InputError, match="resolution"):
         mni_phantom(resolution=resolution)
+
+
+def test_mni_knows_its_tissues(mni):
+    gm, wm, csf = (mni.fractions[name] for name in ("gm", "wm", "csf"))
+    np.testing.assert_allclose((gm + wm + csf)[mni.mask], 1.0)
+    assert not any(part[~mni.mask].any() for part in (gm, wm, csf))
+    mixed = gm * mni["cbf_gm"] + wm * mni["cbf_wm"]
+    np.testing.assert_allclose(mixed[mni.mask], mni.cbf[mni.mask], rtol=0.02)
+    assert np.median(mni["cbf_gm"][mni.mask]) == pytest.approx(60.0, abs=3.0)
+    np.testing.assert_array_equal(mni["att_gm"], mni.att)
+    np.testing.assert_allclose((mni["att_wm"] - mni.att)[mni.mask], 0.25)
+
+
+def test_arteries_are_few_and_small(arterial):
+    abv = arterial["abv"][arterial.mask]
+    assert 0.0 <= abv.min() < abv.max() < 0.03
+    assert (abv == 0.0).mean() > 0.6
+    assert 0.10 < (abv > 1e-3).mean() < 0.20
+    assert 0.02 < (abv > 1e-2).mean() < 0.06
+    assert not arterial["abv"][~arterial.mask].any()
+    assert not arterial["abat"][~arterial.mask].any()
+
+
+def test_arteries_are_connected_vessels_and_no_specks(arterial):
+    _, n_parts = ndimage.label(arterial["abv"] > 3e-3, np.ones((3, 3, 3)))
+    n_voxels = (arterial["abv"] > 3e-3).sum()
+    scattered = np.random.default_rng(0).permutation(arterial.mask.sum()) < n_voxels
+    specks = np.zeros(arterial.mask.shape, bool)
+    specks[arterial.mask] = scattered
+    assert n_parts < 0.5 * ndimage.label(specks, np.ones((3, 3, 3)))[1]
+
+
+def test_blood_arrives_in_arteries_before_tissue_and_later_in_smaller_ones(arterial):
+    mask, abv, abat = arterial.mask, arterial["abv"], arterial["abat"]
+    assert (arterial.att - abat)[mask].min() > 0.15 - 1e-9
+    assert 0.3 < abat[mask].min() < abat[mask].max() < 1.6
+    medians = [np.median(abat[mask & (abv > low) & (abv <= 2.0 * low)]) for low in (1e-3, 1e-2)]
+    assert medians[0] > medians[1] + 0.05
+    step = np.abs(np.diff(abat, axis=0))[mask[1:] & mask[:-1]]
+    assert np.median(step) < 0.05
+
+
+def test_large_arteries_lie_where_they_do_in_people(arterial):
+    def most_about(*xyz: float) -> float:
+        index = np.linalg.inv(arterial.affine) @ [*xyz, 1.0]
+        x, y, z = np.round(index[:3]).astype(int)
+        return arterial["abv"][x - 2 : x + 3, y - 2 : y + 3, z - 2 : z + 3].max()
+
+    for xyz in [(36, 0, -18), (-35, 1, -17), (4, 30, 4), (22, -32, -8), (1, -26, -40)]:
+        assert most_about(*xyz) > 0.015
+    assert most_about(28, -30, 30) < 0.01  # deep white matter
+
+
+def test_arteries_follow_their_seed_at_every_resolution(mni, arterial):
+    other = with_arteries(arterial, seed=1)
+    assert np.corrcoef(other["abv"].ravel(), arterial["abv"].ravel())[0, 1] < 0.7
+    fine = with_arteries(mni)
+    index = np.argwhere(arterial.mask)
+    xyz = nib.affines.apply_affine(arterial.affine, index)
+    there = tuple(np.round(nib.affines.apply_affine(np.linalg.inv(mni.affine), xyz)).astype(int).T)
+    here = tuple(index.T)
+    kept = mni.mask[there]
+    for name, least in {"abv": 0.6, "abat": 0.95}.items():
+        assert np.corrcoef(fine[name][there][kept], arterial[name][here][kept])[0, 1] > least
+
+
+def test_dispersion_grows_with_att(mni):
+    brain = with_dispersion(mni)
+    rate, time_to_peak, sd = (
+        brain[f"dispersion_{name}"][brain.mask] for name in ("rate", "time_to_peak", "sd")
+    )
+    np.testing.assert_allclose(sd, 0.15 * brain.att[brain.mask])
+    np.testing.assert_allclose(np.sqrt(1.0 + rate * time_to_peak) / rate, sd)
+    for p in (
+        p
+        for name in ("dispersion", "dispersion-gaussian")
+        for p in models.MODELS[name]().parameters
+    ):
+        values = brain[p.name][brain.mask]
+        assert p.lower < values.min() < values.max() < p.upper
+    with pytest.raises(InputError, match="must be positive"):
+        with_dispersion(mni, 0.0)
+
+
+@pytest.mark.parametrize("add", [with_arteries, with_dispersion])
+def test_components_that_need_att_say_so(mni, add):
+    with pytest.raises(InputError, match="ATT"):
+        add(dataclasses.replace(mni, values={"cbf": mni.cbf}))
+
+
+def test_complete_adds_what_the_model_lacks_and_no_more(arterial):
+    assert complete(arterial, models.get("buxton+arterial+t1")) is arterial
+    model = models.get("exchange+arterial+dispersion+t1_blood")
+    whole = complete(arterial, model)
+    assert whole["abv"] is arterial["abv"]
+    assert set(model.names) <= set(whole.values)
+    assert set(whole["t1_blood"][whole.mask]) == {1.65}
+
+
+def test_the_truth_of_arteries_is_written_beside_their_images(arterial, tmp_path):
+    flags = ["--resolution=4", "--model=buxton+arterial", "--encoded"]
+    assert main(["asl-pinn", "simulate", f"--output_dir={tmp_path}", *flags]) == 0
+    perf = tmp_path / "derivatives" / "truth" / "sub-01" / "perf"
+    for name, volume in select_slices(arterial, "central").values.items():
+        path = perf / f"sub-01_desc-truth_{name}.nii.gz"
+        if name in ("cbf", "att", "abv", "abat"):
+            np.testing.assert_array_equal(nib.load(path).get_fdata(), volume.astype(np.float32))
+        else:
+            assert not path.exists()
+    (run,) = find_runs(tmp_path)
+    assert read_run(run)[0].protocol.n_delays == 7
 
 
 @pytest.mark.parametrize(("which", "index"), [("central", 32), ("20", 20)])
@@ -301,6 +427,8 @@ def test_lesions_change_perfusion_inside_them_alone():
     assert (ill.att == brain.att)[~anywhere].all()
     assert (ill.m0 == brain.m0).all()
     assert (ill["abv"] == brain["abv"]).all()
+    assert np.allclose(ill["att_wm"] - brain["att_wm"], ill.att - brain.att)
+    assert np.allclose(ill["cbf_gm"] * brain.cbf, brain["cbf_gm"] * ill.cbf)
     for lesion in LESIONS:
         voxels = where[lesion.name]
         assert voxels.any()

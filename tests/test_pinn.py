@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from absl import flags
 from neural_cases import (
+    ARTERIAL,
     BUXTON,
     PROTOCOL,
     SMALL_PINN,
@@ -15,6 +16,7 @@ from neural_cases import (
     noisy,
     phantom,
     problem,
+    with_arteries,
 )
 
 from asl_pinn.acquisition.bolus import label_duration_at
@@ -28,7 +30,7 @@ from asl_pinn.estimators.options import ByParameter, define_flags, options_from_
 from asl_pinn.estimators.registry import get_estimator
 from asl_pinn.models.base import Timing
 from asl_pinn.problem import split, take
-from asl_pinn.simulation.acquire import noise_free
+from asl_pinn.simulation.acquire import noise_free, simulate
 
 EXACT = resolve(PinnOptions(preset="paper", batch_size=0, batch_delays="all", slope_window=0.0))
 
@@ -54,13 +56,14 @@ def one_domain(whole):
         ("monotone", "random", BUXTON),
         ("per_bolus", "data", WITH_T1),
         ("per_bolus", "random", BUXTON),
+        ("spline5", "random", ARTERIAL),
     ],
 )
 def test_the_models_curve_solves_the_physics(monkeypatch, bolus, collocation, model):
     """The residual is that of the curve's own slope, at other maps it is not small."""
-    truth = phantom()
+    truth, seen = with_arteries(phantom()), ARTERIAL if model is ARTERIAL else BUXTON
     with jax.enable_x64(True):
-        whole = prepared(problem(noise_free(truth, PROTOCOL), model, "float64"))
+        whole = prepared(problem(noise_free(truth, PROTOCOL, seen), model, "float64"))
         axis = make_time_axis(whole, bolus)
         part = one_domain(whole)
         domain = jax.tree.map(lambda leaf: leaf[0], stack([part.domain], len(part.place)))
@@ -115,11 +118,16 @@ def test_slopes_in_one_pass_are_those_of_forward_differentiation(bolus):
 
 
 @pytest.mark.parametrize("bolus", ["spline5", "per_bolus"])
-def test_windowed_slope_is_the_mean_of_the_slope(bolus):
+@pytest.mark.parametrize(
+    ("model", "values"),
+    [(BUXTON, (60.0, 1.2)), (ARTERIAL, (60.0, 1.2, 0.02, 0.9))],
+    ids=["buxton", "arterial"],
+)
+def test_windowed_slope_is_the_mean_of_the_slope(bolus, model, values):
     with jax.enable_x64(True):
-        whole = problem(noise_free(phantom(), PROTOCOL), dtype="float64")
+        whole = problem(noise_free(phantom(), PROTOCOL), model, dtype="float64")
         axis, voxel = make_time_axis(whole, bolus), take(whole, slice(0, 1))
-        values = jnp.array([[60.0], [1.2]])
+        values = jnp.array(values)[:, None]
 
         def slope(window, t):
             durations = jnp.full((len(t), 1), 0.4)
@@ -200,6 +208,21 @@ def test_per_bolus_training_runs_where_the_spline_is_refused(model):
     found = maps(noisy(protocol=UNEVEN), dataclasses.replace(SMALL_PINN, bolus="per_bolus"), model)
     for name in model.names:
         assert (found[name][noisy().valid] > 0.0).all()
+
+
+@pytest.mark.parametrize("preset", ["quick", "paper"])
+def test_tissue_and_arteries_are_fitted_by_one_network(preset):
+    """Gradients of the arterial input exist, although its slope is that of two edges."""
+    data = simulate(with_arteries(phantom()), PROTOCOL, tsnr=5.0, seed=0, model=ARTERIAL)
+    options = dataclasses.replace(SMALL_PINN, preset=preset)
+    untrained, found = (
+        maps(data, dataclasses.replace(options, steps=steps), ARTERIAL) for steps in (1, 40)
+    )
+    for name in ARTERIAL.names:
+        inside = found[name][data.valid]
+        assert (inside > 0.0).all()
+        assert (inside < ARTERIAL[name].upper).all()
+        assert (inside != untrained[name][data.valid]).mean() > 0.9
 
 
 def test_all_delays_of_a_voxel_may_come_together():

@@ -108,7 +108,7 @@ def test_what_is_split_is_joined_to_the_same():
     problem = problem_of()
     per_voxel, shared = split(problem)
     n_voxels = problem.n_voxels
-    assert {array.shape[-1] for array in per_voxel} == {n_voxels}
+    assert {array.shape[-1] for array in jax.tree.leaves(per_voxel)} == {n_voxels}
     assert all(np.shape(leaf)[-1:] != (n_voxels,) for leaf in jax.tree.leaves(shared))
     joined = join(per_voxel, shared)
     without_place = dataclasses.replace(problem, geometry=None)

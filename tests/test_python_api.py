@@ -61,17 +61,19 @@ def test_arrays_are_fitted_as_files_are(data):
         t1_tissue=data.t1_tissue,
         mask=data.mask,
     )
-    expected, found = (asl.fit(each, "nlls", sd="curvature") for each in (data, same))
+    expected, found = (
+        asl.fit(each, "nlls", model="buxton", sd="curvature") for each in (data, same)
+    )
     assert np.array_equal(found.cbf, expected.cbf)
 
 
 def test_bounds_priors_and_held_values_reach_the_fit(data):
-    maps = asl.fit(data, "nlls", bounds={"cbf": (None, 50.0)}, sd="curvature")
+    maps = asl.fit(data, "nlls", model="buxton", bounds={"cbf": (None, 50.0)}, sd="curvature")
     assert maps.cbf.max() <= 50.0
     assert (maps.status == Status.ON_BOUND).any()
     held = asl.fit(data, "nlls", fix={"att": 1.2}, sd="curvature")
     assert held.model.names == ("cbf",)
-    tight = asl.fit(data, "nlls", priors={"att": (2.0, 0.001)}, sd="curvature")
+    tight = asl.fit(data, "nlls", model="buxton", priors={"att": (2.0, 0.001)}, sd="curvature")
     assert np.allclose(tight.att[data.valid], 2.0, atol=0.1)
 
 
@@ -82,7 +84,15 @@ def test_models_may_be_given_as_such(data):
 
 
 def test_samples_of_a_posterior_and_the_history_of_a_fit_are_kept(data):
-    maps = asl.fit(data, "spatial-map", rounds=2, samples=4, edge_dof={"att": 0}, progress=False)
+    maps = asl.fit(
+        data,
+        "spatial-map",
+        model="buxton",
+        rounds=2,
+        samples=4,
+        edge_dof={"att": 0},
+        progress=False,
+    )
     for name in ("cbf", "att"):
         assert maps.samples[name].shape == (4, *data.mask.shape)
         assert np.ptp(maps.samples[name], axis=0)[data.valid].min() > 0.0
@@ -91,7 +101,7 @@ def test_samples_of_a_posterior_and_the_history_of_a_fit_are_kept(data):
 
 
 def test_the_history_of_a_training_is_kept(data):
-    quick = {"steps": 4, "members": 2, "width": 8, "depth": 1}
+    quick = {"steps": 4, "members": 2, "width": 8, "depth": 1, "model": "buxton"}
     maps = asl.fit(data, "neural-field", progress=False, **quick)
     assert maps.history
     assert all(np.isfinite(values).all() for values in maps.history.values())
@@ -99,14 +109,16 @@ def test_the_history_of_a_training_is_kept(data):
 
 
 def test_float64_needs_no_preparation(data):
-    single, double = (asl.fit(data, "nlls", dtype=dtype, sd="curvature") for dtype in "fd")
+    single, double = (
+        asl.fit(data, "nlls", model="buxton", dtype=dtype, sd="curvature") for dtype in "fd"
+    )
     assert double.cbf.dtype == np.float64
     assert single.cbf.dtype == np.float32
     assert np.allclose(single.cbf, double.cbf, rtol=1e-2)
 
 
 def test_reprs_are_one_short_line(data, phantom):
-    maps = asl.fit(data, "nlls", sd="curvature")
+    maps = asl.fit(data, "nlls", model="buxton", sd="curvature")
     for thing in (data, maps, phantom):
         assert len(repr(thing)) < 120
         assert "\n" not in repr(thing)
@@ -120,9 +132,18 @@ def test_reprs_are_one_short_line(data, phantom):
         ("nlls", {"model": "magic"}, "unknown model 'magic'"),
         ("nlls", {"rounds": 3}, "nlls has no option 'rounds', only "),
         ("nlls", {"grid": "many"}, "nlls: option grid is a whole number, not 'many'"),
-        ("nlls", {"bounds": {"abv": (0, 1)}}, "model buxton has no parameter 'abv', only cbf, att"),
+        (
+            "nlls",
+            {"model": "buxton", "bounds": {"abv": (0, 1)}},
+            "model buxton has no parameter 'abv', only cbf, att",
+        ),
+        (
+            "nlls",
+            {"bounds": {"t1_tissue": (0, 1)}},
+            "has no parameter 't1_tissue', only cbf, att, ",
+        ),
         ("nlls", {"fix": {"abv": 1}}, "model buxton has no parameter 'abv', only cbf, att"),
-        ("spatial-map", {"edge_dof": {"abv": 1}}, "the model has no parameter 'abv'"),
+        ("spatial-map", {"edge_dof": {"t1_tissue": 1}}, "the model has no parameter 't1_tissue'"),
     ],
 )
 def test_choices_that_there_are_not_are_refused(data, method, choices, message):

@@ -239,6 +239,28 @@ def test_a_model_with_two_kinked_parameters_is_fitted(phantom):
         assert 0.3 < np.sqrt(np.mean(ratios**2)) < 3.0
 
 
+def test_arteries_are_told_from_tissue(phantom):
+    """In a corner of one slice, whose blood arrives before that of the tissue."""
+    phantom = dataclasses.replace(phantom, mask=phantom.mask & (np.arange(2) == 0))
+    x, y = np.indices(phantom.mask.shape)[:2]
+    abv = np.where(phantom.mask & (x + y < 10), 0.02, 0.0)
+    arrival = {"abv": abv, "abat": np.where(abv > 0.0, phantom.att - 0.45, 0.0)}
+    truth = dataclasses.replace(phantom, values={**phantom.values, **arrival})
+    model = models.get("buxton+arterial")
+    data = simulate(truth, PROTOCOL, tsnr=5.0, seed=0, model=model)
+    bounded = models.with_bounds(model, att=(0.3, 1.8), abat=(0.3, 1.8))
+    found = fit(data, dataclasses.replace(SMALL, rounds=8), bounded)
+    arterial, elsewhere = abv > 0.0, phantom.mask & (abv == 0.0)
+    assert np.median(found["abv"][arterial]) == pytest.approx(0.02, rel=0.15)
+    assert np.mean(found["abv"][elsewhere]) < 0.001
+    assert np.median(np.abs(found["abat"] - truth["abat"])[arterial]) < 0.1
+    for name, most in (("cbf", 0.06), ("att", 0.06)):
+        error = (found[name] / np.where(phantom.mask, truth[name], 1.0) - 1.0)[phantom.mask]
+        assert np.median(np.abs(error)) < most
+    for sd in found.sd.values():
+        assert np.isfinite(sd).all()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [

@@ -1,4 +1,4 @@
-"""Physical constants of pCASL, used where a dataset or the user states none."""
+"""Physical constants of ASL, used where a dataset or the user states none."""
 
 import dataclasses
 
@@ -8,11 +8,30 @@ T1_BLOOD = 1.65
 T1_TISSUE = 1.33
 """Longitudinal relaxation time of grey matter at 3 T [s] (Lu et al. 2005)."""
 
+T1_WHITE_MATTER = 0.83
+"""Longitudinal relaxation time of white matter at 3 T [s] (Lu et al. 2005)."""
+
+T1_FLUID = 4.3
+"""Longitudinal relaxation time of cerebrospinal fluid, at any field strength [s] (Rooney et al.,
+Magn Reson Med 2007;57:308-318)."""
+
 LABELING_EFFICIENCY = 0.85
 """Inversion efficiency of pCASL (Dai et al., Magn Reson Med 2008)."""
 
+CASL_LABELING_EFFICIENCY = 0.68
+"""Inversion efficiency of CASL with an amplitude-modulated control, whose own losses count as well
+(Wang et al., Radiology 2005;235:218-228)."""
+
+PASL_LABELING_EFFICIENCY = 0.98
+"""Inversion efficiency of PASL (Alsop et al. 2015)."""
+
 PARTITION_COEFFICIENT = 0.9
 """Blood-tissue partition coefficient of water [mL/g] (Herscovitch and Raichle, 1985)."""
+
+PARTITION_COEFFICIENTS = {"GM": 0.98, "WM": 0.82, "CSF": 1.15}
+"""The same of pure tissues [mL/g]: grey and white matter (Herscovitch and Raichle, J Cereb Blood
+Flow Metab 1985;5:65-69), and the water content of cerebrospinal fluid, 0.99 g/mL, over that of
+blood, 0.86 g/mL."""
 
 _ALSOP = "Alsop et al., Magn Reson Med 2015;73:102-116"
 _LU = "Lu et al., J Magn Reson Imaging 2005;22:13-22"
@@ -32,6 +51,8 @@ class RelaxationTimes:
         Of arterial blood [s].
     t1_tissue : float
         Of grey matter [s].
+    t1_white_matter : float
+        Of white matter [s]; from the same work as that of grey matter.
     blood_source, tissue_source : str
         Where the values come from.
     """
@@ -39,14 +60,15 @@ class RelaxationTimes:
     field_strength: float
     t1_blood: float
     t1_tissue: float
+    t1_white_matter: float
     blood_source: str
     tissue_source: str
 
 
 RELAXATION_TIMES = (
-    RelaxationTimes(1.5, 1.35, 1.20, _ALSOP, _WRIGHT),
-    RelaxationTimes(3.0, T1_BLOOD, T1_TISSUE, _ALSOP, _LU),
-    RelaxationTimes(7.0, 2.09, 1.94, _ZHANG, _WRIGHT),
+    RelaxationTimes(1.5, 1.35, 1.20, 0.65, _ALSOP, _WRIGHT),
+    RelaxationTimes(3.0, T1_BLOOD, T1_TISSUE, T1_WHITE_MATTER, _ALSOP, _LU),
+    RelaxationTimes(7.0, 2.09, 1.94, 1.13, _ZHANG, _WRIGHT),
 )
 """By field strength, lowest first."""
 

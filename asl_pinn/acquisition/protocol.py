@@ -1,18 +1,25 @@
 """The acquisition: schedules of sub-boluses, delays and physical constants."""
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
-from asl_pinn.acquisition.constants import LABELING_EFFICIENCY, PARTITION_COEFFICIENT, T1_BLOOD
+from asl_pinn.acquisition.constants import (
+    LABELING_EFFICIENCY,
+    PARTITION_COEFFICIENT,
+    T1_BLOOD,
+    T1_TISSUE,
+    T1_WHITE_MATTER,
+)
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 
 Schedule = Literal["equal", "t1_adjusted", "free_lunch"]
+Labeling = Literal["continuous", "pulsed"]
 MAX_SECONDS = 30.0  # longer times are milliseconds
 
 
@@ -24,15 +31,25 @@ class Protocol:
     Attributes
     ----------
     label_duration : ndarray, shape (D,)
-        Duration of each (sub-)bolus [s].
+        Duration of each (sub-)bolus [s]; of pulsed labelling, from the pulse to the saturation
+        that cuts the bolus off (TI1).
     pld : ndarray, shape (D,)
-        Post-labelling delay of each, from its end to readout [s].
+        Post-labelling delay of each, from its end to readout [s]; negative where a pulsed bolus
+        is read before it is cut off.
     t1_blood : float
         Longitudinal relaxation time of arterial blood [s].
     labeling_efficiency : float
         Inversion efficiency, background-suppression losses included.
     partition_coefficient : float
         Blood-tissue partition coefficient of water [mL/g].
+    labeling : {'continuous', 'pulsed'}
+        Whether blood is labelled as it passes a plane (CASL, pCASL), or all of it at once (PASL).
+    vascular_crushing : bool or None
+        Whether gradients suppress the signal of blood in large arteries; None where it is not
+        known.
+    t1_gm, t1_wm : float
+        Longitudinal relaxation times of pure grey and white matter [s], for models that tell them
+        apart.
     """
 
     label_duration: FloatArray
@@ -40,16 +57,64 @@ class Protocol:
     t1_blood: float = T1_BLOOD
     labeling_efficiency: float = LABELING_EFFICIENCY
     partition_coefficient: float = PARTITION_COEFFICIENT
+    labeling: Labeling = dataclasses.field(default="continuous", metadata={"static": True})
+    vascular_crushing: bool | None = dataclasses.field(default=None, metadata={"static": True})
+    t1_gm: float = T1_TISSUE
+    t1_wm: float = T1_WHITE_MATTER
 
     @property
     def t(self) -> FloatArray:
-        """Time since the start of each bolus at readout, shape (D,) [s]."""
+        """Time since the start of each bolus at readout, shape (D,) [s]; the TI of PASL."""
         return self.label_duration + self.pld
 
     @property
     def n_delays(self) -> int:
         """Number of delays D."""
         return len(self.label_duration)
+
+
+def check_timing(protocol: Protocol) -> None:
+    """Refuse times that no acquisition has.
+
+    Parameters
+    ----------
+    protocol : Protocol
+        On the host.
+
+    Raises
+    ------
+    InputError
+        If the labelling is unknown, a label duration is not positive, a post-labelling delay of
+        continuous labelling is negative, a pulsed bolus is read before it is labelled, or a time
+        is above `MAX_SECONDS`.
+
+    Examples
+    --------
+    >>> check_timing(Protocol(np.array([0.7]), np.array([-0.3]), labeling="pulsed"))
+    >>> check_timing(Protocol(np.array([0.7]), np.array([-0.3])))
+    Traceback (most recent call last):
+        ...
+    asl_pinn.errors.InputError: pld must be 0 to 30 s after continuous labelling, it holds -0.3
+    """
+    duration, pld = np.asarray(protocol.label_duration), np.asarray(protocol.pld)
+    if protocol.labeling not in get_args(Labeling):
+        raise InputError(
+            f"labeling is {str(protocol.labeling)[:40]!r}; choose {' or '.join(get_args(Labeling))}"
+        )
+    sound = (duration > 0.0) & (duration <= MAX_SECONDS)
+    if not sound.all():
+        raise InputError(
+            f"label_duration must be above 0 and at most {MAX_SECONDS:g} s, it holds "
+            f"{duration[~sound][0]:g}"
+        )
+    continuous = protocol.labeling == "continuous"
+    sound = ((pld >= 0.0) if continuous else (pld > -duration)) & (pld <= MAX_SECONDS)
+    if not sound.all():
+        least = "0" if continuous else "above -label_duration"
+        raise InputError(
+            f"pld must be {least} to {MAX_SECONDS:g} s after {protocol.labeling} labelling, it "
+            f"holds {pld[~sound][0]:g}"
+        )
 
 
 def label_durations(

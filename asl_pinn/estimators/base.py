@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.data import AslData, Maps, Status, to_volume
+from asl_pinn.estimators.options import MIN_FRACTION
 from asl_pinn.models.base import KineticModel
+from asl_pinn.models.compose import components
+from asl_pinn.models.partial_volume import TISSUE_LABELS, fraction_of
 from asl_pinn.problem import Problem, make_problem
 
 
@@ -55,6 +58,8 @@ class Estimate(NamedTuple):
         Draws from the posterior.
     history : mapping of str to ndarray
         What a training or an iteration recorded, step by step.
+    probability : mapping of str to ndarray, shape (V,), or None
+        That a voxel has a sparse component, by name of its amplitude, where the method tells it.
     """
 
     values: Any
@@ -63,6 +68,7 @@ class Estimate(NamedTuple):
     noise_sd: float | None = None
     samples: Any = None
     history: Mapping[str, Any] = {}
+    probability: Mapping[str, Any] | None = None
 
 
 Fit = Callable[[Problem, Any, RunContext], Estimate]
@@ -160,6 +166,8 @@ def voxel_status(
 ) -> IntArray:
     """Tell voxels on or beyond a bound, and those that did not converge, from the others.
 
+    What is sparse and absent from a voxel is on no bound there.
+
     Parameters
     ----------
     values : ndarray, shape (P, V)
@@ -177,11 +185,60 @@ def voxel_status(
         `Status` of each voxel.
     """
     at_bound = np.zeros(np.shape(values)[-1], bool)
-    for p, found in zip(model.parameters, values, strict=True):
-        margin = tolerance * (p.upper - p.lower)
-        at_bound |= (found <= p.lower + margin) | (found >= p.upper - margin)
+    by_name = dict(zip(model.names, values, strict=True))
+    absent = {
+        name: by_name[amplitude] == 0.0
+        for amplitude, others in components(model).items()
+        for name in (amplitude, *others)
+    }
+    for p in model.parameters:
+        found, margin = by_name[p.name], tolerance * (p.upper - p.lower)
+        here = (found <= p.lower + margin) | (found >= p.upper - margin)
+        at_bound |= here & ~absent.get(p.name, np.False_)
     status = np.where(at_bound, Status.ON_BOUND, Status.FITTED)
     return np.where(converged, status, Status.NOT_CONVERGED)
+
+
+def without_absent(found: Estimate, problem: Problem, min_fraction: float) -> Estimate:
+    """Set parameters of a tissue to 0 where there is hardly any of it.
+
+    Parameters
+    ----------
+    found : Estimate
+        Of all voxels.
+    problem : Problem
+        With fractions, if its model has parameters of single tissues.
+    min_fraction : float
+        Least fraction of a tissue for which its parameters are told.
+
+    Returns
+    -------
+    Estimate
+        Voxels with hardly any tissue at all count as skipped.
+    """
+    if not problem.model.needs_fractions:
+        return found
+    absent = np.stack(
+        [
+            fraction_of(problem.tissue, p.tissue) < min_fraction
+            if p.tissue
+            else np.zeros(problem.n_voxels, bool)
+            for p in problem.model.parameters
+        ]
+    )
+    none = np.all(
+        [fraction_of(problem.tissue, label) < min_fraction for label in TISSUE_LABELS], axis=0
+    )
+
+    def masked(values: Any) -> Any:
+        return None if values is None else np.where(absent, 0.0, values).astype(values.dtype)
+
+    return found._replace(
+        values=masked(found.values),
+        status=np.where(none, Status.SKIPPED, found.status),
+        sd=masked(found.sd),
+        samples=masked(found.samples),
+    )
 
 
 def estimate_maps(
@@ -218,7 +275,21 @@ def estimate_maps(
     InputError
         If the data cannot be fitted so.
     """
-    found = estimator.fit(make_problem(data, model, context.dtype), options, context)
+    from asl_pinn.estimators.identifiability import check_identifiable
+    from asl_pinn.estimators.model_choice import sparse_probability  # `--help` needs none of them
+    from asl_pinn.estimators.shared import hold_shared, put_back, settle_shared
+
+    model = model.softened()
+    problem = make_problem(data, model, context.dtype)
+    shared = settle_shared(problem)
+    held = hold_shared(problem, shared)
+    notes = (*shared.notes, *check_identifiable(held))
+    found = estimator.fit(held, options, context)
+    probability = found.probability
+    if probability is None:
+        probability = sparse_probability(held)
+    found = without_absent(found, held, getattr(options, "min_fraction", MIN_FRACTION))
+    found = put_back(found, model, shared, context.seed)
     where = data.valid
 
     def volumes(values: Any) -> dict[str, Any]:
@@ -243,4 +314,6 @@ def estimate_maps(
         affine=data.affine,
         method=method,
         stem=data.stem,
+        notes=notes,
+        probability={name: to_volume(row, where) for name, row in probability.items()},
     )

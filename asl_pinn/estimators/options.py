@@ -74,6 +74,19 @@ def option(default: Any, help_text: str) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+MIN_FRACTION = 0.1
+"""Least fraction of a tissue for which its parameters are told."""
+
+
+def fraction_option() -> Any:
+    """Declare the field `min_fraction`, which every method has."""
+    return option(
+        MIN_FRACTION,
+        "Least fraction of grey or white matter in a voxel for which its parameters are told, with "
+        "models that tell them apart; elsewhere they are 0.",
+    )
+
+
 def by_preset(help_text: str, **defaults: Any) -> Any:
     """Declare a dataclass field whose default depends on the field `preset`.
 

@@ -17,7 +17,10 @@ def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
     """Cramér-Rao bound of every parameter in each voxel, for Gaussian noise.
 
     Priors that are knowledge (not `Prior.weak`) count as one more measurement of their
-    parameter, so that the bound is then the Bayesian one for linear models.
+    parameter, so that the bound is then the Bayesian one for linear models. A parameter that all
+    voxels share counts as if each had to determine it by itself; hold it (`asl_pinn.models.fix`)
+    for the bound of a fit before which it is settled. Of a curve with jumps, take the model as
+    estimators fit it (`KineticModel.softened`): a jump has no slope in its time.
 
     Parameters
     ----------

@@ -9,7 +9,8 @@ import importlib.metadata
 from collections.abc import Callable
 
 from asl_pinn.errors import InputError
-from asl_pinn.models.adjust import fix, with_bounds, with_priors
+from asl_pinn.models.adjust import fix, per_voxel, with_bounds, with_priors
+from asl_pinn.models.arterial import Arterial
 from asl_pinn.models.base import (
     Blood,
     KineticModel,
@@ -20,23 +21,36 @@ from asl_pinn.models.base import (
     Values,
 )
 from asl_pinn.models.buxton import Buxton
+from asl_pinn.models.dispersion import GammaDispersion, GaussianDispersion
+from asl_pinn.models.exchange import Exchange
+from asl_pinn.models.partial_volume import PartialVolume
+from asl_pinn.models.pulsed import Pulsed
 from asl_pinn.models.t1 import InferredT1
+from asl_pinn.models.t1_blood import InferredT1Blood
 
 __all__ = [
     "DEFAULT_MODEL",
     "MODELS",
+    "Arterial",
     "Blood",
     "Buxton",
+    "Exchange",
+    "GammaDispersion",
+    "GaussianDispersion",
     "InferredT1",
+    "InferredT1Blood",
     "KineticModel",
     "Parameter",
+    "PartialVolume",
     "Prior",
+    "Pulsed",
     "Timing",
     "Tissue",
     "Values",
     "available",
     "fix",
     "get",
+    "per_voxel",
     "with_bounds",
     "with_priors",
 ]
@@ -45,7 +59,14 @@ DEFAULT_MODEL = "buxton"
 
 MODELS: dict[str, Callable[[], KineticModel]] = {
     "buxton": Buxton,
+    "pulsed": Pulsed,
+    "exchange": Exchange,
+    "partial-volume": PartialVolume,
+    "arterial": Arterial,
     "t1": InferredT1,
+    "t1_blood": InferredT1Blood,
+    "dispersion": GammaDispersion,
+    "dispersion-gaussian": GaussianDispersion,
 }
 
 _GROUP = "asl_pinn.models"

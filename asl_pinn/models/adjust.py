@@ -128,6 +128,42 @@ def with_priors(model: KineticModel, **priors: tuple[float | None, float | None]
     return _replace(model, changed)
 
 
+def per_voxel(model: KineticModel, *names: str) -> KineticModel:
+    """Let parameters that the voxels of a brain share differ between them.
+
+    Parameters
+    ----------
+    model : KineticModel
+        With the parameters.
+    *names : str
+        Those that are to vary by voxel.
+
+    Returns
+    -------
+    KineticModel
+        `model` itself where none is named.
+
+    Raises
+    ------
+    InputError
+        If the model has no such parameter, or it varies by voxel already.
+
+    Examples
+    --------
+    >>> from asl_pinn.models import get
+    >>> model = per_voxel(get("buxton+dispersion"), "dispersion_rate")
+    >>> [p.name for p in model.parameters if p.shared]
+    ['dispersion_time_to_peak']
+    """
+    changed = {}
+    for name in names:
+        parameter = require_parameter(model, name)
+        if not parameter.shared:
+            raise InputError(f"{parameter.symbol} varies by voxel already")
+        changed[name] = dataclasses.replace(parameter, shared=False)
+    return _replace(model, changed) if changed else model
+
+
 def require_parameter(model: KineticModel, name: str) -> Parameter:
     """The parameter of a name, or an error that lists those that there are.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from asl_pinn.acquisition.constants import (
     PARTITION_COEFFICIENT,
     T1_BLOOD,
     T1_TISSUE,
+    T1_WHITE_MATTER,
 )
 from asl_pinn.errors import InputError
 
@@ -87,6 +88,17 @@ class Parameter:
         Colour map of matplotlib.
     digits : int
         Decimals in tables.
+    sparse : bool
+        Whether it is an amplitude that most voxels do not have, such as arterial blood: the data
+        decide in which voxels it is not 0, and where it is 0 the rest of its model is not fitted.
+    follows : str
+        Name of a kinked parameter that this one is not greater than, '' for none: arterial blood
+        arrives before the tissue that it feeds.
+    shared : bool
+        Whether one value serves all voxels of a brain; it is settled before the fit of the voxels.
+    tissue : str
+        Label of the one tissue that it belongs to, such as 'GM', in the names of its files; '' for
+        the voxel as a whole.
     """
 
     name: str = _static()
@@ -105,6 +117,10 @@ class Parameter:
     suffix: str = _static(default="")
     colours: str = _static(default="viridis")
     digits: int = _static(default=2)
+    sparse: bool = _static(default=False)
+    follows: str = _static(default="")
+    shared: bool = _static(default=False)
+    tissue: str = _static(default="")
 
     @property
     def file_suffix(self) -> str:
@@ -151,11 +167,55 @@ class Tissue(NamedTuple):
         Longitudinal relaxation time [s].
     partition_coefficient : array_like
         Blood-tissue partition coefficient of water [mL/g].
+    gm, wm : array_like or None
+        Fractions of grey and white matter in the voxel; None where no model asks for them.
+    t1_gm, t1_wm : array_like
+        Longitudinal relaxation times of pure grey and white matter [s].
     """
 
     m0: ArrayLike = 1.0
     t1_tissue: ArrayLike = T1_TISSUE
     partition_coefficient: ArrayLike = PARTITION_COEFFICIENT
+    gm: ArrayLike | None = None
+    wm: ArrayLike | None = None
+    t1_gm: ArrayLike = T1_TISSUE
+    t1_wm: ArrayLike = T1_WHITE_MATTER
+
+
+class Kernel(Protocol):
+    """Distribution of the times that label is late by, when vessels disperse the bolus."""
+
+    def arrived(self, x: ArrayLike) -> Array:
+        """Fraction of a sharp edge that has arrived a time x [s] after it would have.
+
+        Parameters
+        ----------
+        x : array_like
+            Time since a sharp edge would have arrived [s].
+
+        Returns
+        -------
+        Array
+            Of the broadcast shape, 0 to 1.
+        """
+        ...
+
+    def remaining(self, x: ArrayLike, rate: ArrayLike) -> Array:
+        """The same of label that leaves at a rate [1/s] once it has arrived.
+
+        Parameters
+        ----------
+        x : array_like
+            Time since a sharp edge would have arrived [s].
+        rate : array_like
+            [1/s].
+
+        Returns
+        -------
+        Array
+            Of the broadcast shape.
+        """
+        ...
 
 
 class Blood(NamedTuple):
@@ -167,10 +227,18 @@ class Blood(NamedTuple):
         Longitudinal relaxation time [s].
     labeling_efficiency : array_like
         Fraction of the magnetisation that is inverted, suppression losses included.
+    bolus_decay : array_like or None
+        Rate at which label decays between the arrivals of the leading edge of the bolus and its own
+        [1/s]: 1/T1b where all of the bolus was labelled at once (pulsed); None for none, as all of
+        it has travelled for the same time (continuous).
+    kernel : Kernel or None
+        Dispersion of the bolus on its way; None for sharp edges.
     """
 
     t1_blood: ArrayLike = T1_BLOOD
     labeling_efficiency: ArrayLike = LABELING_EFFICIENCY
+    bolus_decay: ArrayLike | None = None
+    kernel: Kernel | None = None
 
 
 class KineticModel:
@@ -186,6 +254,8 @@ class KineticModel:
     description: str
     references: tuple[str, ...] = ()
     has_signal: bool = True
+    needs_fractions: bool = False
+    """Whether it reads the fractions of the tissues in a voxel."""
 
     def signal(self, values: Values, timing: Timing, tissue: Tissue, blood: Blood) -> Array:
         """Control-label difference that the model predicts; everything broadcasts.
@@ -348,7 +418,7 @@ class KineticModel:
             moved = timing._replace(t=t, label_duration=label_duration)
             return self.signal(values, moved, tissue, blood)
 
-        everything = (*values, *timing, *tissue, *blood, label_duration_slope)
+        everything = jax.tree.leaves((values, timing, tissue, blood, label_duration_slope))
         shape = jnp.broadcast_shapes(*map(jnp.shape, everything))
         dtype = jnp.result_type(float, *everything)
 
@@ -371,6 +441,8 @@ class KineticModel:
         t1_blood: ArrayLike = T1_BLOOD,
         labeling_efficiency: ArrayLike = LABELING_EFFICIENCY,
         partition_coefficient: ArrayLike = PARTITION_COEFFICIENT,
+        gm: ArrayLike | None = None,
+        wm: ArrayLike | None = None,
     ) -> Array:
         """Control-label difference for parameters by name; all arguments broadcast.
 
@@ -390,6 +462,8 @@ class KineticModel:
             Fraction of the arterial magnetisation that is inverted.
         partition_coefficient : array_like
             Blood-tissue partition coefficient of water [mL/g].
+        gm, wm : array_like, optional
+            Fractions of grey and white matter, for models that need them.
 
         Returns
         -------
@@ -399,7 +473,7 @@ class KineticModel:
         Raises
         ------
         InputError
-            If a parameter is missing or unknown.
+            If a parameter is missing or unknown, or fractions that the model needs.
         """
         if set(values) != set(self.names):
             raise InputError(
@@ -409,9 +483,19 @@ class KineticModel:
         return self.signal(
             [jnp.asarray(values[name]) for name in self.names],
             Timing(jnp.asarray(t), jnp.asarray(label_duration)),
-            Tissue(*map(jnp.asarray, (m0, t1_tissue, partition_coefficient))),
-            Blood(*map(jnp.asarray, (t1_blood, labeling_efficiency))),
+            Tissue(
+                jnp.asarray(m0),
+                jnp.asarray(t1_tissue),
+                jnp.asarray(partition_coefficient),
+                None if gm is None else jnp.asarray(gm),
+                None if wm is None else jnp.asarray(wm),
+            ),
+            Blood(jnp.asarray(t1_blood), jnp.asarray(labeling_efficiency)),
         )
+
+    def softened(self) -> "KineticModel":
+        """The model as estimators fit it, with a slope where the curve itself has a jump."""
+        return self
 
     def __add__(self, other: "KineticModel") -> "KineticModel":
         """The model whose signal is the sum of both."""

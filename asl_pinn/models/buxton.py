@@ -17,6 +17,7 @@ from asl_pinn.models.base import (
     Tissue,
     Values,
 )
+from asl_pinn.models.kernels import delivered
 
 CBF_PER_FLOW = 6000.0
 """mL/100g/min in one mL/g/s."""
@@ -65,6 +66,13 @@ class Buxton(KineticModel):
         dM = 2 alpha M0a f T1' exp(-ATT/T1b) (1 - exp(-x/T1'))            0 <= x < tau
         dM = the same at x = tau, times exp(-(x - tau)/T1')               x >= tau
 
+    Where the constants of blood state a dispersion, or a bolus that decays as it arrives, it is
+
+        dM = 2 alpha M0a f exp(-ATT/T1b) (bolus * exp(-u/T1'))(x)
+
+    with the bolus exp(-rho x) (K(x) - K(x - tau)), K being the fraction of a sharp edge that the
+    dispersion kernel has let arrive.
+
     References
     ----------
     Buxton et al., Magn Reson Med 40:383-396 (1998), equations 3 and 5.
@@ -83,13 +91,16 @@ class Buxton(KineticModel):
         """Difference signal; continuous, and with finite gradients also at its kinks."""
         cbf, att = values
         t1_app = apparent_t1(cbf, tissue)
+        since_arrival = jnp.asarray(timing.t + timing.readout_delay) - att
+        if not _is_plain(blood):
+            left = delivered(blood, since_arrival, timing.label_duration, 1.0 / t1_app)
+            return _arriving(cbf, att, tissue, blood) * left
         # max and min instead of branches: JAX then differentiates to the mean of both sides
         # at the kinks, and no exponent grows without bound where a branch is not taken.
-        since_arrival = jnp.asarray(timing.t + timing.readout_delay) - att
         inflow = jnp.maximum(jnp.minimum(since_arrival, timing.label_duration), 0.0)
         washout = jnp.maximum(since_arrival - timing.label_duration, 0.0)
-        delivery = _delivery(cbf, tissue, blood) * jnp.exp(-jnp.asarray(att) / blood.t1_blood)
-        return delivery * t1_app * -jnp.expm1(-inflow / t1_app) * jnp.exp(-washout / t1_app)
+        arriving = _arriving(cbf, att, tissue, blood)
+        return arriving * t1_app * -jnp.expm1(-inflow / t1_app) * jnp.exp(-washout / t1_app)
 
     def basis(
         self, held: Values, timing: Timing, tissue: Tissue, blood: Blood
@@ -100,10 +111,12 @@ class Buxton(KineticModel):
         which is prepared once. Rounding is worse than that of `signal`, of the order of
         the type's precision times the peak of the curve.
         """
+        if not _is_plain(blood):
+            return super().basis(held, timing, tissue, blood)
         t, label_duration, readout_delay = timing
-        t1_app = apparent_t1(CBF.typical, tissue)
-        delivery = _delivery(CBF.typical, tissue, blood)
-        plateau, rate = t1_app * delivery, 1.0 / t1_app
+        typical = self.parameters[0].typical
+        t1_app = apparent_t1(typical, tissue)
+        plateau, rate = t1_app * delivery(typical, tissue, blood), 1.0 / t1_app
         rising = plateau * jnp.exp(-(t + jnp.asarray(readout_delay)) * rate)
         falling = rising * jnp.expm1(label_duration * rate)
 
@@ -149,8 +162,37 @@ def apparent_t1(cbf: ArrayLike, tissue: Tissue) -> Array:
     return 1.0 / (1.0 / jnp.asarray(tissue.t1_tissue) + flow / tissue.partition_coefficient)
 
 
-def _delivery(cbf: ArrayLike, tissue: Tissue, blood: Blood) -> Array:
-    """Magnetisation difference that arterial blood delivers per second, before its decay."""
+def delivery(cbf: ArrayLike, tissue: Tissue, blood: Blood) -> Array:
+    """Magnetisation difference that arterial blood delivers per second, before its decay.
+
+    Parameters
+    ----------
+    cbf : array_like
+        Cerebral blood flow [mL/100g/min].
+    tissue : Tissue
+        M0 and partition coefficient [mL/g].
+    blood : Blood
+        Labelling efficiency.
+
+    Returns
+    -------
+    Array
+        In the unit of M0 per second, of the broadcast shape.
+
+    References
+    ----------
+    Buxton et al., Magn Reson Med 40:383-396 (1998), equation 2.
+    """
     flow = jnp.asarray(cbf) / CBF_PER_FLOW
     arterial_m0 = tissue.m0 / jnp.asarray(tissue.partition_coefficient)
     return 2.0 * jnp.asarray(blood.labeling_efficiency) * arterial_m0 * flow
+
+
+def _arriving(cbf: ArrayLike, att: ArrayLike, tissue: Tissue, blood: Blood) -> Array:
+    """What is left of that as the bolus arrives."""
+    return delivery(cbf, tissue, blood) * jnp.exp(-jnp.asarray(att) / blood.t1_blood)
+
+
+def _is_plain(blood: Blood) -> bool:
+    """Whether the bolus is a box; known when a program is traced, so that it costs nothing."""
+    return blood.kernel is None and blood.bolus_decay is None

@@ -47,6 +47,11 @@ class Sum(KineticModel):
         return any(model.has_signal for model in self.models)
 
     @property
+    def needs_fractions(self) -> bool:  # type: ignore[override]
+        """Whether any of the models does."""
+        return any(model.needs_fractions for model in self.models)
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
         """Those of all models, in order."""
         return tuple(p for model in self.models for p in model.parameters)
@@ -90,6 +95,10 @@ class Sum(KineticModel):
 
         return all_curves
 
+    def softened(self) -> "Sum":
+        """The sum of the models as estimators fit them."""
+        return Sum(tuple(model.softened() for model in self.models))
+
     def _split(self, values: Values) -> list[Values]:
         """The values of each model's own parameters."""
         rest = iter(values)
@@ -129,6 +138,11 @@ class Fixed(KineticModel):
         return self.model.has_signal
 
     @property
+    def needs_fractions(self) -> bool:  # type: ignore[override]
+        """Whether the model does."""
+        return self.model.needs_fractions
+
+    @property
     def parameters(self) -> tuple[Parameter, ...]:  # type: ignore[override]
         """Those that are free."""
         return tuple(p for p in self.model.parameters if p.name not in self.held)
@@ -154,9 +168,70 @@ class Fixed(KineticModel):
 
         return curves
 
+    def softened(self) -> "Fixed":
+        """The model as estimators fit it, with the same held."""
+        return Fixed(self.model.softened(), self.held)
+
     def complete(self, values: Values) -> list[ArrayLike]:
         """Values of all parameters of the model, from those that are free."""
         free = iter(values)
         return [
             self.held[p.name] if p.name in self.held else next(free) for p in self.model.parameters
         ]
+
+
+def components(model: KineticModel) -> dict[str, tuple[str, ...]]:
+    """Parameters that mean nothing where an amplitude that most voxels lack is 0.
+
+    Parameters
+    ----------
+    model : KineticModel
+        A sum, or one some of whose parameters are held.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By name of each sparse amplitude, the other free parameters of its part of the sum.
+
+    Examples
+    --------
+    >>> from asl_pinn.models import get
+    >>> components(get("buxton+arterial"))
+    {'abv': ('abat',)}
+    """
+    if isinstance(model, Fixed):
+        return {
+            amplitude: tuple(name for name in others if name not in model.held)
+            for amplitude, others in components(model.model).items()
+        }
+    parts = model.models if isinstance(model, Sum) else ()
+    return {
+        p.name: tuple(name for name in part.names if name != p.name)
+        for part in parts
+        for p in part.parameters
+        if p.sparse
+    }
+
+
+def without_sparse(model: KineticModel) -> KineticModel:
+    """The model of voxels that lack all that is sparse: the sum without those parts.
+
+    Parameters
+    ----------
+    model : KineticModel
+        A sum, or one some of whose parameters are held.
+
+    Returns
+    -------
+    KineticModel
+        `model` itself where nothing in it is sparse.
+    """
+    if not components(model):
+        return model
+    if isinstance(model, Fixed):
+        rest = without_sparse(model.model)
+        held = {name: value for name, value in model.held.items() if name in rest.names}
+        return Fixed(rest, held) if held else rest
+    assert isinstance(model, Sum)
+    kept = tuple(part for part in model.models if not any(p.sparse for p in part.parameters))
+    return kept[0] if len(kept) == 1 else Sum(kept)

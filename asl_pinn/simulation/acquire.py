@@ -13,6 +13,7 @@ from asl_pinn.data import AslData, Phantom
 from asl_pinn.errors import InputError
 from asl_pinn.models.base import Blood, KineticModel, Timing, Tissue
 from asl_pinn.models.buxton import Buxton
+from asl_pinn.models.choice import check_labeling
 
 STATIC_SIGNAL = 0.3
 """Signal of a control image over M0, background suppression at work."""
@@ -36,37 +37,57 @@ def noise_free(phantom: Phantom, protocol: Protocol, model: KineticModel = _BUXT
     Returns
     -------
     AslData
-        float32 volumes, 0 outside the mask, with the phantom's M0, T1 and mask.
+        float32 volumes, 0 outside the mask, with the phantom's M0, T1, mask and fractions.
 
     Raises
     ------
     InputError
-        If the phantom has no map of one of the model's parameters.
+        If the phantom has no map of one of the model's parameters or no fractions of tissues
+        that the model needs, or the model describes another kind of labelling than the protocol's.
     """
+    check_labeling(model, protocol)
+
+    mask, truth = phantom.mask, phantom.truth(model)
+    gm, wm = (phantom.fractions.get(name) for name in ("gm", "wm"))
 
     def by_delay(volume: FloatArray) -> NDArray[np.float64]:
-        return np.asarray(volume, np.float64)[..., None]
+        return np.asarray(volume, np.float64)[mask][:, None]
 
+    tissue = Tissue(
+        by_delay(phantom.m0),
+        by_delay(phantom.t1_tissue),
+        protocol.partition_coefficient,
+        t1_gm=protocol.t1_gm,
+        t1_wm=protocol.t1_wm,
+    )
+    if model.needs_fractions:
+        if gm is None or wm is None:
+            raise InputError(
+                f"model {model.name} needs the fractions of grey and white matter in each voxel, "
+                "which the phantom does not have"
+            )
+        tissue = tissue._replace(gm=by_delay(gm), wm=by_delay(wm))
     # In float64, so that rounding is far below the noise of any simulation, tSNR of 1e6 included.
     with jax.enable_x64(True):
         signal = model.signal(
-            [by_delay(volume) for volume in phantom.truth(model).values()],
+            [by_delay(volume) for volume in truth.values()],
             Timing(np.asarray(protocol.t), np.asarray(protocol.label_duration)),
-            Tissue(
-                by_delay(phantom.m0), by_delay(phantom.t1_tissue), protocol.partition_coefficient
-            ),
+            tissue,
             Blood(protocol.t1_blood, protocol.labeling_efficiency),
         )
-        delta_m = np.where(phantom.mask[..., None], np.asarray(signal), 0.0)
+        delta_m = np.zeros((*mask.shape, protocol.n_delays), np.float32)
+        delta_m[mask] = np.asarray(signal, np.float32)
     return AslData(
-        delta_m=delta_m.astype(np.float32),
+        delta_m=delta_m,
         m0=phantom.m0.astype(np.float32),
-        mask=phantom.mask,
+        mask=mask,
         t1_tissue=phantom.t1_tissue.astype(np.float32),
-        readout_delay=np.zeros(phantom.mask.shape, np.float32),
+        readout_delay=np.zeros(mask.shape, np.float32),
         n_averages=np.ones(protocol.n_delays, np.float32),
         protocol=protocol,
         affine=phantom.affine,
+        gm=None if gm is None else gm.astype(np.float32),
+        wm=None if wm is None else wm.astype(np.float32),
     )
 
 
@@ -76,11 +97,11 @@ def noise_sd(clean: AslData, phantom: Phantom, tsnr: float) -> float:
     Parameters
     ----------
     clean : AslData
-        From `noise_free`.
+        From `noise_free`, without arterial blood.
     phantom : Phantom
         Whose grey matter sets the signal.
     tsnr : float
-        Mean over grey matter and delays of the noise-free signal, over the noise.
+        Mean over grey matter and delays of the noise-free signal of tissue, over the noise.
 
     Returns
     -------
@@ -132,7 +153,8 @@ def simulate(
         As `noise_free` and `noise_sd`.
     """
     clean = noise_free(phantom, protocol, model)
-    noise = noise_sd(clean, phantom, tsnr) * _standard_normal(clean.delta_m.shape, seed)
+    sd = _noise_of_tissue(clean, phantom, model, tsnr)
+    noise = sd * _standard_normal(clean.delta_m.shape, seed)
     return dataclasses.replace(clean, delta_m=(clean.delta_m + noise).astype(np.float32))
 
 
@@ -173,9 +195,20 @@ def simulate_encoded(
     clean = noise_free(phantom, protocol, model)
     images = encoding.encode(clean.delta_m, STATIC_SIGNAL * clean.m0, matrix)
     # dM_j = (2/N) sum_k H_kj S_k: noise of SD s in the N images becomes 2 s / sqrt(N) in dM_j.
-    before_decoding = noise_sd(clean, phantom, tsnr) * np.sqrt(len(matrix)) / 2.0
+    sd = _noise_of_tissue(clean, phantom, model, tsnr)
+    before_decoding = sd * np.sqrt(len(matrix)) / 2.0
     noise = before_decoding * _standard_normal(images.shape, seed)
     return (images + noise).astype(np.float32)
+
+
+def _noise_of_tissue(clean: AslData, phantom: Phantom, model: KineticModel, tsnr: float) -> float:
+    """The noise that the phantom would have without arteries, so that they do not add to it."""
+    sparse = [p.name for p in model.parameters if p.sparse]
+    if sparse:
+        absent = dict.fromkeys(sparse, np.zeros(phantom.mask.shape))
+        bare = dataclasses.replace(phantom, values={**phantom.values, **absent})
+        clean = noise_free(bare, clean.protocol, model)
+    return noise_sd(clean, phantom, tsnr)
 
 
 def _standard_normal(shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

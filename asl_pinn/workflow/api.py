@@ -1,5 +1,7 @@
 """What people call from Python: load, simulate, fit."""
 
+import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -24,8 +26,10 @@ from asl_pinn.estimators.options import from_mapping
 from asl_pinn.estimators.registry import DEFAULT_METHOD, get_estimator
 from asl_pinn.io import bids
 from asl_pinn.models.base import KineticModel
+from asl_pinn.models.choice import AUTO
 from asl_pinn.simulation.acquire import simulate as acquire
-from asl_pinn.simulation.phantoms import mni_phantom, select_slices
+from asl_pinn.simulation.phantoms import complete, mni_phantom, select_slices
+from asl_pinn.workflow.config import adjusted, most_general
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ def load(
     mask: str | os.PathLike[str] | None = None,
     t1_tissue: float | str | os.PathLike[str] | None = None,
     t1_blood: float | None = None,
+    gm: str | os.PathLike[str] | None = None,
+    wm: str | os.PathLike[str] | None = None,
 ) -> AslData:
     """Read one ASL series of a BIDS dataset, with its M0, mask and timing.
 
@@ -59,6 +65,9 @@ def load(
         strength unless given.
     t1_blood : float, optional
         T1 of arterial blood [s]; likewise.
+    gm, wm : str or path, optional
+        Images of the fractions of grey and white matter; 't1' as `gm` makes both from the T1 map.
+        Else those among the dataset's derivatives that are on the grid of the series, if any.
 
     Returns
     -------
@@ -92,6 +101,8 @@ def load(
         mask=None if mask is None else Path(mask),
         t1_tissue=_t1_tissue(t1_tissue),
         t1_blood=t1_blood,
+        gm="derivatives" if gm is None and wm is None else _fractions(gm),
+        wm=_fractions(wm),
     )
     for message in notes.messages:
         _LOG.warning("%s: %s", matching[0].stem, message)
@@ -115,10 +126,11 @@ def simulate(
     Parameters
     ----------
     phantom : 'mni' or Phantom
-        Brain: one of ICBM 152 anatomy at 3 mm, or one's own.
+        Brain: one of ICBM 152 anatomy at 3 mm, with the arteries and the dispersion that the
+        model needs, or one's own.
     tsnr : float
-        Mean over grey matter and delays of the noise-free signal, over the noise; infinity for
-        none.
+        Mean over grey matter and delays of the noise-free signal of tissue, over the noise;
+        infinity for none.
     seed : int
         Of the noise; the same seed gives the same bits.
     slice : int or str
@@ -133,7 +145,7 @@ def simulate(
     final_delay : float
         From the last sub-bolus to readout [s].
     model : str or KineticModel
-        Whose signal it is; the phantom must have a map of each of its parameters.
+        Whose signal it is; a phantom of one's own must have a map of each of its parameters.
 
     Returns
     -------
@@ -147,16 +159,16 @@ def simulate(
     InputError
         If there is no such phantom, slice, schedule or model, or the phantom lacks a parameter.
     """
+    kinetic = models.get(model) if isinstance(model, str) else model
     if isinstance(phantom, str):
         if phantom != "mni":
             raise InputError(f"phantom {phantom!r} is unknown; choose 'mni' or give a Phantom")
-        phantom = mni_phantom()
+        phantom = complete(mni_phantom(), kinetic)
     truth = select_slices(phantom, str(slice))
     if isinstance(schedule, str):
         schedule = label_durations(schedule, n_delays, label_total).tolist()
     if not isinstance(schedule, Protocol):
         schedule = time_encoded_protocol(np.asarray(schedule), final_delay)
-    kinetic = models.get(model) if isinstance(model, str) else model
     return truth, acquire(truth, schedule, tsnr=tsnr, seed=seed, model=kinetic)
 
 
@@ -164,7 +176,7 @@ def fit(
     data: AslData,
     method: str = DEFAULT_METHOD,
     *,
-    model: str | KineticModel = models.DEFAULT_MODEL,
+    model: str | KineticModel = AUTO,
     bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
     priors: Mapping[str, tuple[float | None, float | None]] | None = None,
     fix: Mapping[str, float] | None = None,
@@ -183,7 +195,9 @@ def fit(
     method : str
         Name of the estimator: 'spatial-map', 'neural-field', 'pinn', 'nlls', ...
     model : str or KineticModel
-        What is fitted: 'buxton', 'buxton+t1', 'module:Class', or a model.
+        What is fitted: 'buxton', 'buxton+arterial', 'module:Class', or a model; 'auto' for
+        tissue alone, with arterial blood, or with that and dispersion, as the data choose:
+        `maps.choice` tells which and why.
     bounds : mapping of str to (float or None, float or None), optional
         Lower and upper bound by parameter, in its unit; None for that of the model.
     priors : mapping of str to (float or None, float or None), optional
@@ -219,17 +233,27 @@ def fit(
     >>> asl.fit(data, "nlls", fix={"att": 1.2}).model.names
     ('cbf',)
     """
-    estimator = get_estimator(method)
-    free = models.get(model) if isinstance(model, str) else model
-    free = models.with_priors(models.with_bounds(free, **(bounds or {})), **(priors or {}))
-    fitted = models.fix(free, **(fix or {}))
-    kind = np.dtype(dtype).name
+    estimator, kind = get_estimator(method), np.dtype(dtype).name
+    general = most_general(model, fix or {}) if isinstance(model, str) else model
+    fitted = models.fix(adjusted(general, bounds or {}, priors or {}), **(fix or {}))
     context = RunContext(
         seed, kind, progress, None if checkpoint_dir is None else Path(checkpoint_dir).absolute()
     )
     chosen: Any = from_mapping(estimator.options, options, fitted.names, method)
     with jax.enable_x64(kind == "float64"):
-        return estimate_maps(data, method, estimator, fitted, chosen, context)
+        choice = None
+        if model == AUTO:
+            from asl_pinn.estimators.model_choice import choose_model  # no other fit needs it
+
+            own = functools.partial(
+                adjusted, bounds=bounds or {}, priors=priors or {}, own_alone=True
+            )
+            choice = choose_model(data, own, held=fix, dtype=kind)
+            fitted = models.fix(own(models.get(choice.model)), **(fix or {}))
+        maps = estimate_maps(data, method, estimator, fitted, chosen, context)
+    for note in maps.notes:
+        _LOG.warning("%s: %s", method, note)
+    return dataclasses.replace(maps, choice=choice)
 
 
 def _same_label(found: str | None, wanted: str, entity: str) -> bool:
@@ -238,6 +262,12 @@ def _same_label(found: str | None, wanted: str, entity: str) -> bool:
     if found is not None and found.isdecimal() and label.isdecimal() and entity == "run":
         return int(found) == int(label)
     return found == label
+
+
+def _fractions(given: str | os.PathLike[str] | None) -> Path | Literal["t1"] | None:
+    if given == "t1":
+        return "t1"
+    return None if given is None else Path(given)
 
 
 def _t1_tissue(

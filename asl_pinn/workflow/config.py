@@ -9,6 +9,7 @@ from asl_pinn import models
 from asl_pinn.estimators.base import RunContext
 from asl_pinn.io.bids import AslRun
 from asl_pinn.models.base import KineticModel
+from asl_pinn.models.choice import AUTO, ModelChoice, candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Config:
     options : dataclass
         Its options.
     model_name : str
-        As `asl_pinn.models.get` takes it.
+        As `asl_pinn.models.get` takes it, or 'auto' until the data have chosen it.
     bounds : mapping of str to (float or None, float or None)
         Lower and upper bound by parameter, in its unit; None for that of the model.
     priors : mapping of str to (float or None, float or None)
@@ -37,6 +38,8 @@ class Config:
         'float32' or 'float64'.
     reading : mapping of str to Any
         Keyword arguments of `bids.read_run`: numbers, text, paths or None.
+    choice : ModelChoice or None
+        How the data chose the model, where they did.
     """
 
     method: str
@@ -52,6 +55,7 @@ class Config:
     seed: int = 0
     dtype: str = "float32"
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    choice: ModelChoice | None = None
 
     def model(self) -> KineticModel:
         """The model that is fitted, made anew from its name.
@@ -79,8 +83,26 @@ class Config:
         InputError
             As `model`.
         """
-        bounded = models.with_bounds(models.get(self.model_name), **self.bounds)
-        return models.with_priors(bounded, **self.priors)
+        return adjusted(
+            models.get(self.model_name),
+            self.bounds,
+            self.priors,
+            own_alone=self.choice is not None,
+        )
+
+    def with_model(self, choice: ModelChoice) -> "Config":
+        """The same with the model that the data have chosen.
+
+        Parameters
+        ----------
+        choice : ModelChoice
+            Names it.
+
+        Returns
+        -------
+        Config
+        """
+        return dataclasses.replace(self, model_name=choice.model, choice=choice)
 
     def context(self, *, progress: bool, checkpoint_dir: Path | None = None) -> RunContext:
         """Circumstances of a run; JAX must be in the mode that `dtype` needs.
@@ -97,6 +119,61 @@ class Config:
         RunContext
         """
         return RunContext(self.seed, self.dtype, progress, checkpoint_dir)
+
+
+_Pairs = Mapping[str, tuple[float | None, float | None]]
+
+
+def adjusted(
+    model: KineticModel, bounds: _Pairs, priors: _Pairs, *, own_alone: bool = False
+) -> KineticModel:
+    """A model with other bounds and priors.
+
+    Parameters
+    ----------
+    model : KineticModel
+        Named by the user, or a candidate among which the data choose.
+    bounds, priors : mapping of str to (float or None, float or None)
+        As `Config` has them.
+    own_alone : bool
+        Whether to leave out what is stated of parameters that the model lacks, as other
+        candidates have them.
+
+    Returns
+    -------
+    KineticModel
+
+    Raises
+    ------
+    InputError
+        If there is no such parameter, or a value is out of range.
+    """
+    if own_alone:
+        bounds, priors = (
+            {name: pair for name, pair in pairs.items() if name in model.names}
+            for pairs in (bounds, priors)
+        )
+    return models.with_priors(models.with_bounds(model, **bounds), **priors)
+
+
+def most_general(model_name: str, held: Mapping[str, float]) -> KineticModel:
+    """The model whose parameters flags and options may name.
+
+    Parameters
+    ----------
+    model_name : str
+        As `asl_pinn.models.get` takes it, or 'auto'.
+    held : mapping of str to float
+        Values of parameters that are not fitted; with any, 'auto' is tissue alone.
+
+    Returns
+    -------
+    KineticModel
+        Of 'auto', the last candidate, or the first.
+    """
+    if model_name != AUTO:
+        return models.get(model_name)
+    return models.get(candidates()[0 if held else -1])
 
 
 @dataclasses.dataclass(frozen=True)

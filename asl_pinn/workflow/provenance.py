@@ -18,6 +18,7 @@ from asl_pinn.estimators.registry import get_estimator
 from asl_pinn.io.atomic import json_bytes, sha256
 from asl_pinn.io.bids import ReadNotes
 from asl_pinn.io.checkpoints import fingerprint
+from asl_pinn.models.choice import ModelChoice
 from asl_pinn.workflow.config import Config
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "nibabel", "nilearn", "flax", "optax", "matplotlib")
@@ -138,21 +139,30 @@ def restore(origin: Mapping[str, Any], sidecar: Path) -> Config:
             origin["Seed"],
             origin["DataType"],
             reading(**origin["Reading"]),
+            _choice(origin),
         )
         config.model()
     except InputError as error:
         raise InputError(f"{sidecar}: {error}") from None
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise InputError(
             f"{sidecar}: states what quantify does not write: {' '.join(str(error).split())}"
         ) from None
     return config
 
 
+def _choice(origin: Mapping[str, Any]) -> ModelChoice | None:
+    """How the data chose the model, if they did."""
+    stated = origin.get("ModelChoice")
+    return None if stated is None else ModelChoice.restored(origin["Model"], stated)
+
+
 def reading(
     mask: str | None = None,
     t1_tissue: float | str | None = None,
     t1_blood: float | None = None,
+    gm: str | None = None,
+    wm: str | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -164,6 +174,8 @@ def reading(
         T1 of tissue [s], also as text; 'map'; or the path of an image.
     t1_blood : float, optional
         T1 of arterial blood [s].
+    gm, wm : str, optional
+        Paths of images of tissue fractions; 'derivatives' or 't1'.
 
     Returns
     -------
@@ -185,6 +197,10 @@ def reading(
         "mask": None if mask is None else Path(mask).absolute(),
         "t1_tissue": t1,
         "t1_blood": None if t1_blood is None else float(t1_blood),
+        **{
+            name: given if given in (None, "derivatives", "t1") else Path(given).absolute()
+            for name, given in (("gm", gm), ("wm", wm))
+        },
     }
 
 

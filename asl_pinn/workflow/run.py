@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import enum
+import functools
+import math
 import shutil
 import time
 import traceback
@@ -17,11 +19,16 @@ from numpy.typing import NDArray
 from asl_pinn.data import AslData, Maps, Status
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators.base import RunContext, estimate_maps
+from asl_pinn.estimators.model_choice import choose_model
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.evaluation.predictive_check import PredictiveCheck, predictive_check
 from asl_pinn.io import bids
+from asl_pinn.io.bids import ReadNotes
+from asl_pinn.models import get
+from asl_pinn.models.choice import AUTO, ModelChoice, candidates
 from asl_pinn.viz.reports import report_files
 from asl_pinn.workflow import compilation_cache, provenance
-from asl_pinn.workflow.config import Config, Job
+from asl_pinn.workflow.config import Config, Job, adjusted
 
 
 class State(enum.StrEnum):
@@ -81,6 +88,7 @@ def quantify_one(job: Job) -> Outcome:
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         data, read = bids.read_run(job.run, **config.reading)
         notes = read.messages
+        config = _with_model(job, read, data)
         origin = provenance.describe(config, job.run.bids_dir, read, data)
         _check_fingerprint(job, origin)
         method = config.method
@@ -157,14 +165,74 @@ def quantify(
     method, started = config.method, time.perf_counter()
     estimator, model = get_estimator(method), config.model()
     maps = estimate_maps(data, method, estimator, model, config.options, context)
+    maps = dataclasses.replace(maps, choice=config.choice)
     wall_time = round(time.perf_counter() - started, 3)
     faults = unusable(maps)
     found = {**origin, "Unusable": faults} if faults else dict(origin)
-    extra = report_files(data, maps, found, [*faults, *notes], grey_matter)
+    check = predictive_check(data, maps)
+    told = [*([check.warning] if check and check.warning else []), *maps.notes]
+    why = [] if maps.choice is None else [maps.choice.sentence]
+    found |= {"Notes": told} if told else {}
+    found |= {"PredictiveCheck": _numbers(check)} if check else {}
+    extra = report_files(data, maps, found, [*faults, *why, *told, *notes], grey_matter)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**found, "WallTime": wall_time}
     bids.write_maps(output_dir, maps, stated, extra)
     return maps, stated
+
+
+def choose(config: Config, data: AslData) -> Config:
+    """The choices of the user with the model that the data choose, where they are to choose it.
+
+    Parameters
+    ----------
+    config : Config
+        With any model.
+    data : AslData
+        What is to be quantified.
+
+    Returns
+    -------
+    Config
+        That of the argument where it names a model.
+
+    Raises
+    ------
+    InputError
+        If the data cannot be fitted.
+    """
+    if config.model_name != AUTO:
+        return config
+    own = functools.partial(adjusted, bounds=config.bounds, priors=config.priors, own_alone=True)
+    return config.with_model(choose_model(data, own, held=config.held, dtype=config.dtype))
+
+
+def _with_model(job: Job, read: ReadNotes, data: AslData) -> Config:
+    """The job's choices with the model; that of complete maps of the same origin, if any."""
+    config = job.config
+    if config.model_name != AUTO or not job.resume:
+        return choose(config, data)
+    known = candidates(data.protocol)
+    model = get(known[0])  # whose first parameter all candidates have
+    earlier = bids.read_finished(job.output_dir, data.stem, config.method, model) or {}
+    name = earlier.get("Model")
+    with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+        if name in known:
+            same = config.with_model(ModelChoice.restored(name, earlier["ModelChoice"]))
+            origin = provenance.describe(same, job.run.bids_dir, read, data)
+            if not provenance.differing_keys(origin, earlier):
+                return same
+    return choose(config, data)
+
+
+def _numbers(check: PredictiveCheck) -> dict[str, Any]:
+    """Of a predictive check, as sidecar keys."""
+    return {
+        "MeanMisfitByDelay": [round(float(value), 4) for value in check.mean_misfit],
+        "DegreesOfFreedom": round(check.degrees_of_freedom, 3),
+        "ReducedChiSquare": round(check.reduced_chi_square, 4),
+        "FractionBeyondNoise": round(check.beyond, 5),
+    }
 
 
 def unusable(maps: Maps) -> list[str]:
@@ -192,8 +260,10 @@ def unusable(maps: Maps) -> list[str]:
         )
     estimated = np.isin(status, (Status.FITTED, Status.ON_BOUND, Status.NOT_CONVERGED))
     for p in maps.model.parameters:
-        median = np.median(maps[p.name][estimated])
-        for bound in (p.lower, p.upper):
+        told = estimated & maps.told(p.name)
+        median = float(np.median(maps[p.name][told])) if told.any() else math.nan
+        # what is sparse may be all but absent
+        for bound in (p.upper,) if p.sparse else (p.lower, p.upper):
             if abs(median - bound) <= _TOLERANCE * (p.upper - p.lower):
                 faults.append(f"the median {p.symbol} is on its bound of {bound:g} {p.unit}")
     return faults
@@ -210,6 +280,7 @@ def _outcome(
     stated: Mapping[str, Any],
     notes: tuple[str, ...],
 ) -> Outcome:
+    notes += tuple(stated.get("Notes", ()))
     faults = stated.get("Unusable")
     if faults:
         reason = f"the maps cannot be right: {'; '.join([*faults, _ADVICE])}"
@@ -233,15 +304,15 @@ def _discard(checkpoints: Path) -> None:
 
 def _summary(name: str, maps: Maps) -> str:
     counts = {status: int((maps.status == status).sum()) for status in Status}
-    fitted = maps.status == Status.FITTED
     medians = ", ".join(
         f"{p.symbol} {np.median(maps[p.name][fitted]):.{p.digits}f} {p.unit}".removesuffix(" 1")
         for p in maps.model.parameters
-        if fitted.any()
+        if (fitted := maps.fitted(p.name)).any()
     )
     found = f"median {medians}" if medians else "no voxel was fitted within the bounds"
+    chosen = "" if maps.choice is None else f"; model {maps.model.name}"
     return (
         f"{name} {maps.method}: {found}; {counts[Status.FITTED]} voxels fitted, "
         f"{counts[Status.ON_BOUND]} on a bound, {counts[Status.NOT_CONVERGED]} not converged, "
-        f"{counts[Status.SKIPPED]} skipped"
+        f"{counts[Status.SKIPPED]} skipped{chosen}"
     )

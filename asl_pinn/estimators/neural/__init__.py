@@ -16,10 +16,16 @@ NEURAL_FIELD = Estimator(
     "the parameters as neural networks of the position, fitted through the kinetic model",
     "The parameters were represented by networks with sine activations [2] of the position, one "
     "network for each parameter{covariates}, fitted through the kinetic model to the difference "
-    "images by least squares (Adam, at most {steps} steps). The maps are the mean of the middle "
-    "half of {members} such fits{held_out}.",
+    "images (soft-L1 loss beyond {f_scale:g} standard deviations of the noise; Adam, at most "
+    "{steps} steps). The maps are the mean of the middle half of {members} such fits{held_out}"
+    "{deviations}.",
     (_SITZMANN,),
     words={
+        "deviations": lambda allowed: (
+            ", from which single voxels deviate by as much as the evidence of all voxels says"
+            if allowed
+            else ""
+        ),
         "covariates": lambda name: {
             "tissue": " (that of CBF of M0 and T1 of tissue as well)",
             "none": "",

@@ -10,6 +10,7 @@ from jax import Array
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimate, RunContext
 from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
+from asl_pinn.estimators.neural.deviations import with_deviations
 from asl_pinn.estimators.neural.domains import (
     Batch,
     Domain,
@@ -29,8 +30,11 @@ from asl_pinn.estimators.neural.outputs import (
     prior_term,
 )
 from asl_pinn.estimators.neural.siren import Siren
+from asl_pinn.estimators.neural.sparse import find_sparse, with_sparse
 from asl_pinn.estimators.neural.training import Metrics, Objective
 from asl_pinn.models.base import KineticModel
+from asl_pinn.models.compose import components
+from asl_pinn.numerics.least_squares import soft_l1
 from asl_pinn.problem import Problem, predict, split
 
 
@@ -49,6 +53,8 @@ class FieldSetup(NamedTuple):
         Of the data; 1 where nothing is held out.
     learning_rate : float
         Adam's.
+    f_scale : float
+        Misfit, in noise SDs, where soft-L1 turns linear.
     """
 
     networks: ParameterNetworks
@@ -56,15 +62,18 @@ class FieldSetup(NamedTuple):
     batch_size: int
     n_folds: int
     learning_rate: float
+    f_scale: float
 
 
 def fit(problem: Problem, options: NeuralFieldOptions, context: RunContext) -> Estimate:
     """Fit the parameters of a model as functions of the position, given by networks.
 
     Slices are trained side by side in one program, each with its own networks, unless
-    `options.spatial_dims` is 3. Each member of an ensemble minimises the mean squared misfit of the
+    `options.spatial_dims` is 3. Each member of an ensemble minimises the mean soft-L1 misfit of the
     model's curve to the data that it sees, in noise SDs, with the running mean of its networks kept
-    from where those that it does not see are predicted best.
+    from where those that it does not see are predicted best. Single voxels may then deviate from
+    the networks, as much as the data show; a sparse component, such as arteries, is that of single
+    voxels alone.
 
     Parameters
     ----------
@@ -92,9 +101,10 @@ def fit(problem: Problem, options: NeuralFieldOptions, context: RunContext) -> E
     NeurIPS (2020), for the networks.
     """
     _check(options)
-    problem = prepared(problem)
+    sparse = find_sparse(problem) if components(problem.model) else None
+    fitted = prepared(problem if sparse is None else sparse.rest)
     parts = split_domains(
-        problem,
+        fitted,
         seed=context.seed,
         spatial_dims=options.spatial_dims,
         coordinate_mm=options.coordinate_mm,
@@ -105,12 +115,13 @@ def fit(problem: Problem, options: NeuralFieldOptions, context: RunContext) -> E
     example = parts[0].domain
     setup = FieldSetup(
         networks=parameter_networks(
-            options, problem.model, example.position.shape[1], example.covariates.shape[1]
+            options, fitted.model, example.position.shape[1], example.covariates.shape[1]
         ),
         members=options.members,
         batch_size=options.batch_size,
         n_folds=options.n_folds,
         learning_rate=options.learning_rate,
+        f_scale=options.f_scale,
     )
     objective = objective_of(setup, options.patience)
 
@@ -126,7 +137,11 @@ def fit(problem: Problem, options: NeuralFieldOptions, context: RunContext) -> E
         report_every=options.report_every,
         checkpoint_every=options.checkpoint_every,
     )
-    return fit_ensembles(problem, parts, split(problem)[1], plan, options, context)
+    fields = fit_ensembles(fitted, parts, split(fitted)[1], plan, options, context)
+    if sparse is not None:
+        found = sparse._replace(rest=fitted)
+        return with_sparse(fields, found, problem, deviations=options.deviations)
+    return with_deviations(fields, fitted) if options.deviations else fields
 
 
 def parameter_networks(
@@ -203,7 +218,7 @@ def loss(
     -------
     loss : Array, shape ()
     metrics : dict of Array, shape ()
-        Means over the members: `data`, the mean squared misfit in noise SDs; `held_out`, that of
+        Means over the members: `data`, the mean soft-L1 misfit in noise SDs; `held_out`, that of
         the data that a member does not see; `prior`, what priors add that every method keeps.
     """
     batch = batch_of(domain, shared, rows_in_turn(domain, setup.batch_size, step))
@@ -217,7 +232,8 @@ def _member_loss(
 ) -> tuple[Array, Metrics]:
     problem, metrics = batch.problem, {}
     values = setup.networks(params, batch.position, batch.covariates, batch.outputs)
-    misfit = ((predict(problem, list(values)) - problem.measured) / problem.noise_sd) ** 2
+    misfit = (predict(problem, list(values)) - problem.measured) / problem.noise_sd
+    misfit = 2.0 * soft_l1(misfit, setup.f_scale)
     unseen = jnp.zeros_like(batch.weight)
     if setup.n_folds > 1:
         # Each member leaves out another fold, and so stops at a time of its own.
@@ -258,7 +274,15 @@ def _check(options: NeuralFieldOptions) -> None:
     require_numbers(
         options,
         {**least, "epochs": 0, "batch_size": 0, "held_out": 0.0},
-        ("learning_rate", "omega", "tissue_omega", "hidden_omega", "output_scale", "coordinate_mm"),
+        (
+            "f_scale",
+            "learning_rate",
+            "omega",
+            "tissue_omega",
+            "hidden_omega",
+            "output_scale",
+            "coordinate_mm",
+        ),
     )
     require_spatial_dims(options)
     if options.held_out > 0.5:

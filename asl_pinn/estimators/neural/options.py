@@ -4,7 +4,7 @@ import dataclasses
 from typing import Literal
 
 from asl_pinn.estimators.covariates import CovariatesName
-from asl_pinn.estimators.options import ByParameter, by_preset, option
+from asl_pinn.estimators.options import ByParameter, by_preset, fraction_option, option
 
 BolusChoice = Literal["auto", "spline5", "monotone", "per_bolus"]
 
@@ -24,6 +24,11 @@ class NeuralFieldOptions:
         "0 to keep the last step.",
     )
     patience: float = option(2.0, "How many times as long as to the best step a training goes on.")
+    f_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
+    deviations: bool = option(
+        True,
+        "Let single voxels deviate from the networks, as much as the data of all voxels show.",
+    )
     width: int = option(64, "Neurons in a layer of each parameter's network.")
     depth: int = option(3, "Sine layers of each parameter's network.")
     covariates: CovariatesName = option(
@@ -50,6 +55,7 @@ class NeuralFieldOptions:
     slices_at_once: int = option(8, "Slices trained side by side; bounds memory.")
     report_every: int = option(50, "Steps between two updates of the progress bar.")
     checkpoint_every: int = option(200, "Steps between two checkpoints, where they are kept.")
+    min_fraction: float = fraction_option()
 
     @property
     def n_folds(self) -> int:
@@ -116,7 +122,7 @@ class PinnOptions:
         paper=10.0,
     )
     output_scale: ByParameter = option(
-        ByParameter.of(0.1, cbf=0.2),
+        ByParameter.of(0.1, cbf=0.2, abv=1.0),
         "Change of a parameter's logarithm for one unit of its network's output, at most the SD of "
         "its prior.",
     )
@@ -136,3 +142,4 @@ class PinnOptions:
     slices_at_once: int = option(8, "Slices trained side by side; bounds memory.")
     report_every: int = option(200, "Steps between two updates of the progress bar.")
     checkpoint_every: int = option(1000, "Steps between two checkpoints, where they are kept.")
+    min_fraction: float = fraction_option()

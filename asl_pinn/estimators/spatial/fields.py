@@ -15,6 +15,7 @@ from asl_pinn.estimators.spatial.gmrf import Lattice, make_lattice
 from asl_pinn.estimators.spatial.options import SpatialOptions
 from asl_pinn.estimators.voxelwise.grid import mean_values
 from asl_pinn.models.base import Parameter
+from asl_pinn.models.compose import components
 from asl_pinn.problem import Problem, predict
 
 # A softplus of relative values is linear above about 1 / _KNEE, and 1 where the field is 0.
@@ -104,6 +105,8 @@ def make_field_problem(problem: Problem, options: SpatialOptions) -> FieldProble
         jnp.asarray(_centre(p, mean, prior_mean, problem.n_voxels), dtype)
         for p, mean, prior_mean in zip(parameters, mean_values(problem), prior_means, strict=True)
     )
+    # Where there is no artery, its arrival is told by neither data nor a field of few neighbours.
+    of_sparse = {name for names in components(problem.model).values() for name in names}
     return FieldProblem(
         problem=jax.tree.map(
             lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf,
@@ -113,30 +116,35 @@ def make_field_problem(problem: Problem, options: SpatialOptions) -> FieldProble
         covariates=tuple(jnp.asarray(maps if p.follows_tissue else maps[:0]) for p in parameters),
         centres=centres,
         prior_precision=tuple(
-            _prior_precision(p, centre, options)
+            _prior_precision(p, centre, options, p.name in of_sparse)
             for p, centre in zip(parameters, centres, strict=True)
         ),
     )
 
 
 def _centre(p: Parameter, mean: float, prior_mean: ArrayLike, n_voxels: int) -> Any:
+    if p.sparse:
+        return 0.0
     if p.knowledge is not None:
         return np.broadcast_to(np.clip(prior_mean, p.lower, p.upper), (n_voxels,))
     # Values relative to 0 would all be 0.
     return mean if mean > 0.0 or p.link == "identity" else p.typical
 
 
-def _prior_precision(p: Parameter, centre: Array, options: SpatialOptions) -> Array | None:
+def _prior_precision(
+    p: Parameter, centre: Array, options: SpatialOptions, weak_too: bool
+) -> Array | None:
     """Precision of a voxel's field under the normal prior that the model states for its value.
 
     The value v is normal, so that the field x = link(v) is not quite. To first order about the
     centre c, v = c + v'(0) x, and so SD(x) = SD(v) / v'(0): for a logarithm SD(v) / c.
     """
-    if p.knowledge is None:
+    prior = p.prior if weak_too else p.knowledge
+    if prior is None:
         return None
     zero = jnp.zeros_like(centre)
     slope = jax.jvp(lambda x: to_value(p, x, centre, options), (zero,), (zero + 1.0,))[1]
-    return (slope / p.knowledge.sd) ** 2
+    return (slope / prior.sd) ** 2
 
 
 def to_value(p: Parameter, field: Array, centre: Array, options: SpatialOptions) -> Array:
@@ -195,6 +203,8 @@ def to_field(p: Parameter, value: ArrayLike, centre: Array, options: SpatialOpti
 
 
 def _link(p: Parameter, options: SpatialOptions) -> str:
+    if p.sparse:  # a field that is 0 where there is none; `within_bounds` keeps it from below
+        return "identity"
     return "log" if p.linear and options.amplitude_scale == "log" else p.link
 
 
@@ -239,7 +249,8 @@ def within_bounds(options: SpatialOptions, known: FieldProblem, fields: Fields) 
     """Fields whose values are clipped to the bounds of the model, but for amplitudes.
 
     An amplitude beyond its bound is reported by the status of its voxel: clipped, it would bend
-    the other parameters to make up for it.
+    the other parameters to make up for it. What is sparse is not below 0, as it is absent from
+    most voxels.
 
     Parameters
     ----------
@@ -254,14 +265,16 @@ def within_bounds(options: SpatialOptions, known: FieldProblem, fields: Fields) 
     -------
     Fields
     """
+    added = explained(known, fields)
 
-    def clipped(p: Parameter, field: Array, centre: Array, added: Array) -> Array:
+    def clipped(p: Parameter, field: Array, centre: Array, extra: Array) -> Array:
+        if p.sparse:
+            return jnp.maximum(field, 0.0)
         if p.linear:
             return field
         lower, upper = (to_field(p, bound, centre, options) for bound in (p.lower, p.upper))
-        return jnp.clip(field + added, lower, upper) - added
+        return jnp.clip(field + extra, lower, upper) - extra
 
-    added = explained(known, fields)
     return fields._replace(
         fields=tuple(map(clipped, known.parameters, fields.fields, known.centres, added))
     )

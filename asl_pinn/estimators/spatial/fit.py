@@ -23,7 +23,13 @@ from asl_pinn.estimators.spatial.fields import (
 from asl_pinn.estimators.spatial.hyperparameters import first_hyperparameters, update
 from asl_pinn.estimators.spatial.options import SpatialOptions, check
 from asl_pinn.estimators.spatial.posterior import gauss_newton_step
-from asl_pinn.estimators.spatial.prior import Hyperparameters
+from asl_pinn.estimators.spatial.prior import Hyperparameters, given_neighbours
+from asl_pinn.estimators.spatial.sparse import (
+    Found,
+    first_sparse,
+    sparse_among_neighbours,
+    with_sparse,
+)
 from asl_pinn.estimators.voxelwise.grid import initial_noise
 from asl_pinn.estimators.voxelwise.objective import check_measurements
 from asl_pinn.numerics.progress import progress_bar
@@ -43,6 +49,10 @@ were not part of it have 1.
 
 _FIRST_SD = 0.3
 
+# Times that the grid is asked for what is sparse, and rounds of the fields before each.
+_SEARCHES = 3
+_ROUNDS_BETWEEN = 6
+
 # A voxel whose last step is a larger part of its own standard deviation has not converged.
 _MOST_MOVEMENT = 0.1
 
@@ -59,6 +69,7 @@ class _Fit(NamedTuple):
     draws: Fields
     settled: bool
     history: dict[str, FloatArray]
+    sparse: Found
 
 
 def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estimate:
@@ -101,15 +112,18 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
     check_measurements(problem)
     noise_sd = initial_noise(problem)
     known = make_field_problem(problem, options)
-    found = _solve(options, known, noise_sd, jax.random.key(context.seed), context.progress)
+    key = jax.random.key(context.seed)
+    found = _solve(options, known, problem, noise_sd, key, context.progress)
     factors = SD_FACTORS[options.covariates](problem.model.names)
     mode, previous, drawn, samples = jax.device_get(_to_maps(options, known, found, factors))
     sd = np.sqrt(np.mean((drawn - mode) ** 2, axis=0))
     at_rest = np.all(np.abs(mode - previous) <= _MOST_MOVEMENT * sd, axis=0)
+    sd = np.asarray(factors, sd.dtype)[:, None] * sd
+    mode, sd, samples = with_sparse(problem.model, found.sparse, mode, sd, samples)
     return Estimate(
         values=mode,
         status=voxel_status(mode, problem.model, found.settled | at_rest, _BOUND_TOLERANCE),
-        sd=np.asarray(factors, sd.dtype)[:, None] * sd,
+        sd=sd,
         noise_sd=float(found.history["noise_sd"][-1]),
         samples=samples,
         history=found.history,
@@ -117,15 +131,35 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
 
 
 def _solve(
-    options: SpatialOptions, known: FieldProblem, noise_sd: float, key: Array, progress: bool
+    options: SpatialOptions,
+    known: FieldProblem,
+    problem: Problem,
+    noise_sd: float,
+    key: Array,
+    progress: bool,
 ) -> _Fit:
-    """Alternate steps of the fields and of the hyperparameters, until these no longer change."""
+    """Alternate steps of the fields and of the hyperparameters, until these no longer change.
+
+    Where something is sparse, it is then asked for again under what the fields of the neighbours
+    say, and the rounds go on from there.
+    """
+    sparse = first_sparse(options, known, problem)
     mode, draws = _start(options, known)
-    hyperparameters = first_hyperparameters(options, known, noise_sd)
+    mode = _with_sparse(known, mode, sparse)
+    hyperparameters = first_hyperparameters(options, known, noise_sd, sparse.sparsity)
     rounds: list[dict[str, Array]] = []
+    searches = _SEARCHES if sparse.fields else 0
     settled = False
     # Runs that differ in these alone share their compilation.
     core = dataclasses.replace(options, rounds=1, rtol=1.0)
+    since = 0
+
+    def ask_grid() -> Found:
+        conditional = given_neighbours(core, known, hyperparameters, mode)
+        return sparse_among_neighbours(
+            core, known, problem, hyperparameters.noise.sd, conditional, sparse
+        )
+
     with progress_bar(options.rounds, "spatial-map", shown=progress) as bar:
         while len(rounds) < options.rounds and not settled:
             previous = mode
@@ -133,13 +167,31 @@ def _solve(
                 core, known, hyperparameters, mode, draws, key
             )
             hyperparameters, change = update(
-                core, known, hyperparameters, mode, draws, effective_dof
+                core, known, hyperparameters, mode, draws, effective_dof, sparse.own
             )
             rounds.append(_record(known, hyperparameters))
+            since += 1
             settled = float(change) < options.rtol
             bar.update()
+            if searches and (settled or since >= _ROUNDS_BETWEEN):
+                sparse = ask_grid()
+                mode = _with_sparse(known, mode, sparse)
+                hyperparameters = hyperparameters._replace(sparsity=sparse.sparsity)
+                searches, since, settled = searches - 1, 0, False
+    if sparse.fields:
+        sparse = ask_grid()
     history = {name: np.asarray([record[name] for record in rounds]) for name in rounds[0]}
-    return _Fit(mode, previous, draws, settled, history)
+    return _Fit(mode, previous, draws, settled, history, sparse)
+
+
+def _with_sparse(known: FieldProblem, mode: Fields, sparse: Found) -> Fields:
+    """The fields with those of sparse components as they were found."""
+    return mode._replace(
+        fields=tuple(
+            sparse.fields.get(p.name, field)
+            for p, field in zip(known.parameters, mode.fields, strict=True)
+        )
+    )
 
 
 def _start(options: SpatialOptions, known: FieldProblem) -> tuple[Fields, Fields]:
@@ -164,6 +216,11 @@ def _record(known: FieldProblem, hyperparameters: Hyperparameters) -> dict[str, 
         **{f"{p.name}_precision": precision for p, precision in precisions},
         "noise_sd": jnp.sqrt(jnp.mean(noise.sd**2)),
         "outlier_fraction": noise.outlier_fraction,
+        **{
+            f"{p.name}_fraction": sparsity.fraction
+            for p, sparsity in zip(known.parameters, hyperparameters.sparsity, strict=True)
+            if sparsity is not None
+        },
     }
 
 

@@ -179,3 +179,31 @@ def roughness_diagonal(lattice: Lattice, order: int) -> Array:
         return degree
     neighbours = jnp.sum(lattice.link**4 + lattice.back_link**4, axis=0)
     return degree**2 + neighbours
+
+
+def roughness_gram_diagonal(lattice: Lattice, weight: Array, order: int) -> Array:
+    """Diagonal of the adjoint of the roughness times its weights times the roughness, shape (V,).
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of V voxels and A axes.
+    weight : Array, shape (A, V) or (1, V)
+        Of each roughness.
+    order : int
+        1 or 2, as in `roughness`.
+
+    Returns
+    -------
+    Array, shape (V,)
+        In the unit of `weight`.
+    """
+    axis = jnp.arange(len(lattice.link))[:, None]
+    if order == 1:
+        arriving = weight[axis, lattice.preceding] * lattice.back_link**2
+        return jnp.sum(weight * lattice.link**2 + arriving, axis=0)
+    # A voxel enters its own Laplacian by its degree, those of its neighbours by the link's square.
+    degree = jnp.sum(lattice.link**2 + lattice.back_link**2, axis=0)
+    after = weight[0][lattice.following] * lattice.link**4
+    before = weight[0][lattice.preceding] * lattice.back_link**4
+    return weight[0] * degree**2 + jnp.sum(after + before, axis=0)

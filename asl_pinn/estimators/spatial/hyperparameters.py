@@ -6,18 +6,24 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from asl_pinn.estimators.spatial.fields import FieldProblem, Fields, curves
+from asl_pinn.estimators.spatial.fields import FieldProblem, Fields
 from asl_pinn.estimators.spatial.gmrf import roughness, roughness_diagonal
-from asl_pinn.estimators.spatial.noise import first_noise, update_noise
+from asl_pinn.estimators.spatial.noise import OwnFit, first_noise, update_noise
 from asl_pinn.estimators.spatial.options import SpatialOptions
 from asl_pinn.estimators.spatial.posterior import EffectiveDof
 from asl_pinn.estimators.spatial.prior import Hyperparameters, Prior, orders, priors_of
+from asl_pinn.estimators.spatial.sparse import Sparsity
 from asl_pinn.models.base import Parameter
 
 # Of amplitudes, and of other parameters.
 _FIRST_PRECISION = {True: 3.0, False: 100.0}
 _MOST_PRECISION = {True: 1e4, False: 1e6}
 _LARGEST_CHANGE = 5.0
+
+# Of the roughness of what is sparse, in place of 0, whose logarithm there is none of. Vessels are
+# narrower than voxels are apart: their neighbours say that they are there, not how large.
+_NO_PRECISION = 1e-6
+
 _LEAST_DOF = 0.1
 
 # Effective degrees of freedom left out of the count, as a gamma prior of the roughness's scale
@@ -26,7 +32,10 @@ _NOT_COUNTED = 4.0
 
 
 def first_hyperparameters(
-    options: SpatialOptions, known: FieldProblem, noise_sd: float
+    options: SpatialOptions,
+    known: FieldProblem,
+    noise_sd: float,
+    sparsity: tuple[Sparsity | None, ...],
 ) -> Hyperparameters:
     """Smooth fields without edges, and noise that is the same everywhere.
 
@@ -38,6 +47,8 @@ def first_hyperparameters(
         Data and what is known beforehand.
     noise_sd : float
         Of one difference image [unit of the measurements].
+    sparsity : tuple of P (Sparsity or None)
+        Of fields that most voxels do not have.
 
     Returns
     -------
@@ -47,13 +58,16 @@ def first_hyperparameters(
     one_axis, all_axes = known.lattice.link[:1], known.lattice.link
     return Hyperparameters(
         precision=tuple(
-            jnp.minimum(jnp.asarray(_FIRST_PRECISION[p.linear], dtype), most)
+            jnp.asarray(_NO_PRECISION, dtype)
+            if p.sparse
+            else jnp.minimum(jnp.asarray(_FIRST_PRECISION[p.linear], dtype), most)
             for p, most in zip(known.parameters, _largest_precisions(options, known), strict=True)
         ),
         edge=tuple(
             jnp.ones_like(all_axes if order == 1 else one_axis) for order in orders(options, known)
         ),
         noise=first_noise(noise_sd, known.problem.measured),
+        sparsity=sparsity,
     )
 
 
@@ -65,6 +79,7 @@ def update(
     mode: Fields,
     draws: Fields,
     effective_dof: EffectiveDof,
+    own: OwnFit,
 ) -> tuple[Hyperparameters, Array]:
     """MacKay's fixed point: effective degrees of freedom over what they cost.
 
@@ -88,6 +103,8 @@ def update(
         Deviations from it.
     effective_dof : EffectiveDof
         From `gauss_newton_step`.
+    own : OwnFit
+        Of each voxel by itself.
 
     Returns
     -------
@@ -102,7 +119,9 @@ def update(
     """
     n_voxels = known.problem.n_voxels
     updated = [
-        _one_field(
+        (precision, edge)
+        if p.sparse
+        else _one_field(
             prior,
             precision,
             edge,
@@ -119,23 +138,18 @@ def update(
             hyperparameters.edge,
             mode.fields,
             draws.fields,
-            effective_dof.by_field,
+            effective_dof,
             _largest_precisions(options, known),
             strict=True,
         )
     ]
     precision, edge = zip(*updated, strict=True)
-    noise = update_noise(
-        hyperparameters.noise,
-        known.problem,
-        curves(options, known, mode),
-        effective_dof.by_measurement,
-        options.f_scale,
-    )
+    noise = update_noise(hyperparameters.noise, known.problem, own, options.f_scale)
     change = [
         abs(jnp.log(a / b)) for a, b in zip(precision, hyperparameters.precision, strict=True)
     ]
-    return Hyperparameters(precision, edge, noise), functools.reduce(jnp.maximum, change)
+    new = hyperparameters._replace(precision=precision, edge=edge, noise=noise)
+    return new, functools.reduce(jnp.maximum, change)
 
 
 def _largest_precisions(options: SpatialOptions, known: FieldProblem) -> tuple[Array, ...]:

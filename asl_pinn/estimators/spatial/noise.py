@@ -110,19 +110,42 @@ def robust_weight(residual: Array, f_scale: float) -> Array:
     return 1.0 / jnp.sqrt(1.0 + (residual / f_scale) ** 2)
 
 
-def update_noise(
-    noise: Noise, problem: Problem, curves: Array, effective_dof: Array, f_scale: float
-) -> Noise:
+class OwnFit(NamedTuple):
+    """What the best parameters of each voxel by itself leave of its data.
+
+    Attributes
+    ----------
+    misfit : Array, shape (D, V)
+        Data less curve [unit of the measurements].
+    freedom : Array, shape (D,)
+        Part of the noise variance of each measurement that is expected to be left.
+    n_fitted : Array, shape ()
+        Parameters that a voxel's data determine.
+    ordinary : Array, shape (V,)
+        Factor of a voxel in sums over them: 0 where it has what is sparse, whose fit leaves less.
+    """
+
+    misfit: Array
+    freedom: Array
+    n_fitted: Array
+    ordinary: Array
+
+
+def update_noise(noise: Noise, problem: Problem, own: OwnFit, f_scale: float) -> Noise:
     """One step of expectation and maximisation for the mixture of ordinary and outlying voxels.
 
-    With S the sum of the squared misfits of a voxel in noise SDs, pi the fraction and k the ratio
-    of outliers, the probability that it is one has the log odds
+    With S the sum of the squared misfits of a voxel in noise SDs, n = D - P the degrees of freedom
+    that its P parameters leave, pi the fraction and k the ratio of outliers, the probability that
+    it is one has the log odds
 
-        log(pi / (1 - pi)) - D log k + S (1 - 1/k²) / 2,
+        log(pi / (1 - pi)) - n log k + S (1 - 1/k²) / 2,
 
     and the expected factor of its precision is 1 - P + P / k². The noise of a measurement is then
-    the weighted sum of its squares over the number of voxels, less the effective degrees of freedom
-    that the fields took from it (MacKay, Neural Comput 4:415-447 (1992)).
+    the weighted sum of its squares over what is expected of unit noise.
+
+    Both are told from each voxel's own best fit, not from the fields: a voxel that differs from its
+    neighbours is neither noise nor an outlier as long as some parameters describe it. Told from
+    the fields, what they smooth away would count as noise, and that would smooth them more.
 
     Parameters
     ----------
@@ -130,10 +153,8 @@ def update_noise(
         Now.
     problem : Problem
         Data.
-    curves : Array, shape (D, V)
-        What the fields predict [unit of the measurements].
-    effective_dof : Array, shape (D,)
-        Of the fields, through each measurement.
+    own : OwnFit
+        Of each voxel by itself.
     f_scale : float
         Misfit, in noise SDs, where soft-L1 turns linear.
 
@@ -145,19 +166,20 @@ def update_noise(
     ----------
     Dempster, Laird and Rubin, J R Stat Soc B 39:1-38 (1977).
     """
-    n_measurements, n_voxels = problem.n_measurements, problem.n_voxels
     fraction, ratio = noise.outlier_fraction, noise.outlier_ratio
     root = jnp.sqrt(problem.weights) / noise.sd
-    residual = (problem.measured - curves) * root[:, None]
+    residual = own.misfit * root[:, None]
     # Soft-L1 shrinks the squares of normal misfits too, by a factor that is known.
     squares = robust_weight(residual, f_scale) * residual**2 / _normal_square(f_scale)
     total = jnp.sum(squares, axis=0)
-    log_odds = jnp.log(fraction) - jnp.log1p(-fraction) - n_measurements * jnp.log(ratio)
+    n_free = jnp.maximum(problem.n_measurements - own.n_fitted, 1.0)
+    log_odds = jnp.log(fraction) - jnp.log1p(-fraction) - n_free * jnp.log(ratio)
     outlier = jax.nn.sigmoid(log_odds + 0.5 * total * (1.0 - ratio**-2))
-    new_ratio = jnp.sqrt(outlier @ total / (n_measurements * jnp.sum(outlier)))
+    new_ratio = jnp.sqrt(outlier @ total / (n_free * jnp.sum(outlier)))
     new_ratio = jnp.where(jnp.isfinite(new_ratio), jnp.maximum(new_ratio, _LEAST_RATIO), ratio)
     outlier_weight = 1.0 - outlier + outlier / new_ratio**2
-    variance = squares @ outlier_weight / jnp.maximum(n_voxels - effective_dof, 0.1 * n_voxels)
+    ordinary = jnp.sum(own.ordinary)
+    variance = squares @ (own.ordinary * outlier_weight) / (own.freedom * ordinary)
     variance = variance * noise.sd**2
     variance = jnp.maximum(variance, _LEAST_OF_MEDIAN**2 * jnp.median(variance))
     signal = jnp.sqrt(jnp.mean(problem.measured**2))

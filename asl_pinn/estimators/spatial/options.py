@@ -6,7 +6,7 @@ from typing import Literal
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
 from asl_pinn.estimators.covariates import CovariatesName
-from asl_pinn.estimators.options import ByParameter, option
+from asl_pinn.estimators.options import ByParameter, fraction_option, option
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +39,7 @@ class SpatialOptions:
     rounds: int = option(60, "Most rounds of Gauss-Newton steps and new hyperparameters.")
     rtol: float = option(3e-3, "Relative change of the hyperparameters that ends the rounds.")
     f_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
+    min_fraction: float = fraction_option()
 
 
 def check(options: SpatialOptions, names: tuple[str, ...]) -> None:

@@ -32,7 +32,14 @@ from asl_pinn.estimators.spatial.fields import (
 )
 from asl_pinn.estimators.spatial.noise import precision_root, robust_weight
 from asl_pinn.estimators.spatial.options import SpatialOptions
-from asl_pinn.estimators.spatial.prior import RIDGE, Hyperparameters, Prior, priors_of
+from asl_pinn.estimators.spatial.prior import (
+    RIDGE,
+    Hyperparameters,
+    Prior,
+    priors_of,
+    stated_precisions,
+)
+from asl_pinn.models.base import Parameter
 from asl_pinn.numerics.least_squares import soft_l1_cost, solve_small
 
 _STEPS = (1.0, 0.5, 0.25, 0.1, 0.0)
@@ -68,21 +75,11 @@ class Linearisation(NamedTuple):
     weight: Array
 
 
-class EffectiveDof(NamedTuple):
-    """Effective degrees of freedom: how many parameters the data determine, not the prior.
+EffectiveDof = tuple[Array, ...]
+"""Effective degrees of freedom of P fields, each of shape (): how many values the data determine.
 
-    Traces of the posterior covariance times the precision of the data, tr((H + Q)^-1 H).
-
-    Attributes
-    ----------
-    by_field : tuple of P Array, each of shape ()
-        Of each field.
-    by_measurement : Array, shape (D,)
-        Through each measurement, those of the coefficients included.
-    """
-
-    by_field: tuple[Array, ...]
-    by_measurement: Array
+Traces of the posterior covariance times the precision of the data, tr((H + Q)^-1 H).
+"""
 
 
 @functools.partial(jax.jit, static_argnames="options")
@@ -120,12 +117,15 @@ def gauss_newton_step(
     shifts, weights = _shifts(known, draws)
     linear = _linearise(options, known, hyperparameters, mode, shifts, weights)
     priors = priors_of(options, known, hyperparameters)
-    solve = _solver(known, priors, linear)
-    step = solve(_descent(known, priors, mode, linear), None)
-    draw = functools.partial(_draw, known, priors, linear, solve)
+    stated = stated_precisions(known, hyperparameters)
+    linear = _released(known, mode, linear)
+    solve = _solver(known, priors, stated, linear)
+    step = solve(_descent(known, priors, stated, mode, linear), None)
+    draw = functools.partial(_draw, known, priors, stated, linear, solve)
     draws, effective_dof = jax.vmap(draw)(jax.random.split(key, options.samples), draws)
     moved = _line_search(options, known, hyperparameters, mode, step, shifts, weights)
-    return moved, draws, jax.tree.map(lambda values: jnp.mean(values, axis=0), effective_dof)
+    dof = jax.tree.map(lambda values: jnp.mean(values, axis=0), effective_dof)
+    return moved, draws, dof
 
 
 def _points(kinked: tuple[bool, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -203,6 +203,23 @@ def _linearise(
     return Linearisation(residual, slopes, weight)
 
 
+def _released(known: FieldProblem, mode: Fields, linear: Linearisation) -> Linearisation:
+    """Without the data's hold on sparse fields at 0 that they would pull below it.
+
+    These are the active constraints of a projected Newton step (Bertsekas, SIAM J Control Optim
+    20:221-246, 1982): kept in the system, they would bend the other fields to make up for what the
+    projection undoes.
+    """
+
+    def one(p: Parameter, field: Array, slope: Array) -> Array:
+        if not p.sparse:
+            return slope
+        pull = jnp.sum(linear.weight * slope * linear.residual, axis=(0, 1))
+        return jnp.where((field <= 0.0) & (pull < 0.0), 0.0, slope)
+
+    return linear._replace(slopes=tuple(map(one, known.parameters, mode.fields, linear.slopes)))
+
+
 def _pull(linear: Linearisation, weighted: Array) -> tuple[Array, ...]:
     """Adjoint of the linear model: values of shape (K, D, V) to P fields."""
     return tuple(jnp.sum(slope * weighted, axis=(0, 1)) for slope in linear.slopes)
@@ -214,14 +231,18 @@ def _to_coefficients(known: FieldProblem, pulls: tuple[Array, ...]) -> tuple[Arr
 
 
 def _descent(
-    known: FieldProblem, priors: tuple[Prior, ...], mode: Fields, linear: Linearisation
+    known: FieldProblem,
+    priors: tuple[Prior, ...],
+    stated: tuple[Array | None, ...],
+    mode: Fields,
+    linear: Linearisation,
 ) -> Fields:
     """Descent direction of the cost, before it is solved for: -dJ/dx."""
     pulls = tuple(
         pull if precision is None else pull - precision * total
         for pull, precision, total in zip(
             _pull(linear, linear.weight * linear.residual),
-            known.prior_precision,
+            stated,
             totals(known, mode),
             strict=True,
         )
@@ -233,7 +254,7 @@ def _descent(
     )
 
 
-def _data_precision(known: FieldProblem, linear: Linearisation) -> Block:
+def _data_precision(stated: tuple[Array | None, ...], linear: Linearisation) -> Block:
     """H, a P x P block for each voxel: of the data, and of what a model states of single voxels.
 
     The normal prior of a voxel's parameter counts as one more measurement of the voxel.
@@ -241,15 +262,20 @@ def _data_precision(known: FieldProblem, linear: Linearisation) -> Block:
 
     def entry(i: int, k: int) -> Array:
         total = jnp.sum(linear.weight * linear.slopes[i] * linear.slopes[k], axis=(0, 1))
-        stated = known.prior_precision[i]
-        return total if i != k or stated is None else total + stated
+        prior = stated[i]
+        return total if i != k or prior is None else total + prior
 
     size = len(linear.slopes)
     upper = {(i, k): entry(i, k) for i in range(size) for k in range(i, size)}
     return tuple(tuple(upper[min(i, k), max(i, k)] for k in range(size)) for i in range(size))
 
 
-def _solver(known: FieldProblem, priors: tuple[Prior, ...], linear: Linearisation) -> Solve:
+def _solver(
+    known: FieldProblem,
+    priors: tuple[Prior, ...],
+    stated: tuple[Array | None, ...],
+    linear: Linearisation,
+) -> Solve:
     """Solver of (H + Q) x = b by conjugate gradients, from a guess.
 
     The preconditioner inverts, for each voxel, its block of H with the diagonal of Q added (block
@@ -257,7 +283,7 @@ def _solver(known: FieldProblem, priors: tuple[Prior, ...], linear: Linearisatio
     couple closely, are solved together, and what is left to the iterations is smoothing. The
     inverses are taken once, as an iteration then divides by nothing.
     """
-    block = _data_precision(known, linear)
+    block = _data_precision(stated, linear)
     damped = [
         [value + prior.diagonal() if i == k else value for k, value in enumerate(row)]
         for i, (row, prior) in enumerate(zip(block, priors, strict=True))
@@ -303,6 +329,7 @@ def _times(rows: Block, vector: tuple[Array, ...]) -> tuple[Array, ...]:
 def _draw(
     known: FieldProblem,
     priors: tuple[Prior, ...],
+    stated: tuple[Array | None, ...],
     linear: Linearisation,
     solve: Solve,
     key: Array,
@@ -327,10 +354,10 @@ def _draw(
     noise = jnp.sqrt(linear.weight) * jnp.swapaxes(normal, 1, 2)
     pulls = tuple(
         pull
-        if stated is None
-        else pull + jnp.sqrt(stated) * jax.random.normal(stated_key, pull.shape, dtype)
-        for pull, stated, stated_key in zip(
-            _pull(linear, noise), known.prior_precision, stated_keys, strict=True
+        if precision is None
+        else pull + jnp.sqrt(precision) * jax.random.normal(stated_key, pull.shape, dtype)
+        for pull, precision, stated_key in zip(
+            _pull(linear, noise), stated, stated_keys, strict=True
         )
     )
     right = Fields(
@@ -346,9 +373,7 @@ def _draw(
         ),
     )
     found = solve(right, guess)
-    reached = functools.reduce(jnp.add, map(jnp.multiply, linear.slopes, totals(known, found)))
-    by_field = tuple(map(jnp.vdot, pulls, found.fields))
-    return found, EffectiveDof(by_field, jnp.sum(noise * reached, axis=(0, 2)))
+    return found, tuple(map(jnp.vdot, pulls, found.fields))
 
 
 def _line_search(
@@ -362,6 +387,7 @@ def _line_search(
 ) -> Fields:
     """The best of the mode and points along the step, within the bounds of the model."""
     priors = priors_of(options, known, hyperparameters)
+    stated_ = stated_precisions(known, hyperparameters)
     steps = tuple(
         along if p.linear else jnp.clip(along, -_LARGEST_STEP, _LARGEST_STEP)
         for p, along in zip(known.parameters, step.fields, strict=True)
@@ -381,7 +407,7 @@ def _line_search(
         ridge = RIDGE * sum(jnp.vdot(c, c) for c in fields.coefficients)
         stated = sum(
             jnp.vdot(total, precision * total)
-            for total, precision in zip(totals(known, fields), known.prior_precision, strict=True)
+            for total, precision in zip(totals(known, fields), stated_, strict=True)
             if precision is not None
         )
         return weights @ jax.lax.map(loss, shifts) + 0.5 * (rough + ridge + stated)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
+from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray
 from asl_pinn.estimators.voxelwise.objective import (
@@ -31,16 +32,18 @@ from asl_pinn.estimators.voxelwise.objective import (
 )
 from asl_pinn.models.base import KineticModel, Parameter
 from asl_pinn.numerics.least_squares import determinant_small, soft_l1, solve_small
-from asl_pinn.problem import PerVoxel, Problem, bases, join, map_voxels, split
+from asl_pinn.problem import Problem, bases, join, map_voxels, split
 
 _DEFAULTS = NllsOptions()
 _MOST_COMBINATIONS = 1024
+_SWEEPS = 2
+_DEEPEST_CUT = 8.0  # SDs below 0 at which a truncated normal distribution counts as all but nothing
 
 A = TypeVar("A", FloatArray, Array)
 
 
 class Normal(NamedTuple):
-    """Normal distribution of a parameter, in its unit; both of shape ()."""
+    """Normal distribution of a parameter, in its unit; both of shape (), or (V,)."""
 
     mean: ArrayLike
     sd: ArrayLike
@@ -48,6 +51,8 @@ class Normal(NamedTuple):
 
 class PopulationPrior(NamedTuple):
     """Normal distributions of parameters over the voxels, independent of one another.
+
+    Those of sparse amplitudes are half normal: positive, with mode 0.
 
     Attributes
     ----------
@@ -92,6 +97,9 @@ class GridPosterior(NamedTuple, Generic[A]):
         Of each value of each kinked parameter, given data and population prior.
     mean, variance : tuple of L ndarray, each of shape (V,)
         Of the amplitudes, over the whole grid [unit of the parameter, and its square].
+    log_evidence : ndarray, shape (V,)
+        Logarithm of the likelihood under the population prior, all parameters integrated out, less
+        a constant that is the same for all models of the same data.
     """
 
     cost: A
@@ -99,6 +107,47 @@ class GridPosterior(NamedTuple, Generic[A]):
     probability: tuple[A, ...]
     mean: tuple[A, ...]
     variance: tuple[A, ...]
+    log_evidence: A
+
+
+class Posterior(NamedTuple):
+    """What data and population prior say of V voxels, at each of G grid points.
+
+    Attributes
+    ----------
+    probability : Array, shape (G, V)
+        Of each grid point.
+    mean, variance : tuple of L Array, each of shape (G, V)
+        Of the amplitudes at each [unit of the parameter, and its square].
+    log_evidence : Array, shape (V,)
+        As in `GridPosterior`.
+    """
+
+    probability: Array
+    mean: tuple[Array, ...]
+    variance: tuple[Array, ...]
+    log_evidence: Array
+
+
+class Grid(NamedTuple):
+    """Values of K kinked parameters that are tried, and their combinations.
+
+    Attributes
+    ----------
+    axes : tuple of K Array, each of shape (G_k,)
+        Evenly spaced values, in the parameter's unit.
+    which : tuple of K ndarray of int, each of shape (G,)
+        Which of them each of G combinations has; on the host, so that shapes are known. A parameter
+        that follows another is tried at the values of that one up to its own.
+    """
+
+    axes: tuple[Array, ...]
+    which: tuple[NDArray[np.intp], ...]
+
+    @property
+    def points(self) -> tuple[Array, ...]:
+        """Value of each parameter at each combination: K arrays of shape (G,)."""
+        return tuple(axis[index] for axis, index in zip(self.axes, self.which, strict=True))
 
 
 def grid_posterior(
@@ -118,7 +167,7 @@ def grid_posterior(
     options : NllsOptions
         Loss and grid.
     population : PopulationPrior, optional
-        Prior of each voxel; `first_population` without it.
+        Prior of each voxel, the same for all or one for each; `first_population` without it.
     n_voxels : int, optional
         Of the problem that this one is a sample of; then both are served by one compilation.
     prior_weight : float
@@ -130,10 +179,13 @@ def grid_posterior(
     """
     if population is None:
         population = first_population(problem)
+    weight = np.asarray(prior_weight, problem.dtype)
+    by_voxel = any(np.ndim(leaf) for leaf in jax.tree.leaves(population))
     found: GridPosterior[FloatArray] = map_voxels(
         _grid_posterior,
         problem,
-        constants=(population, np.asarray(prior_weight, problem.dtype), options),
+        (population,) if by_voxel else (),
+        (weight, options) if by_voxel else (population, weight, options),
         chunk_size=options.chunk_size,
         n_voxels=n_voxels,
     )
@@ -158,14 +210,14 @@ def first_population(problem: Problem) -> PopulationPrior:
     def normal(p: Parameter) -> Normal:
         width = p.typical if p.linear else 0.25 * (p.upper - p.lower)
         sd = width if p.prior is None else p.prior.sd
-        centre = np.mean(np.asarray(centres[p.name]))
+        centre = 0.0 if p.sparse else np.mean(np.asarray(centres[p.name]))
         return Normal(np.asarray(centre, problem.dtype), np.asarray(sd, problem.dtype))
 
     return PopulationPrior(tuple(map(normal, model.linear)), tuple(map(normal, model.kinked)))
 
 
-def axes(model: KineticModel, options: NllsOptions, dtype: np.dtype[Any]) -> tuple[Array, ...]:
-    """Values of each kinked parameter that are tried.
+def make_grid(model: KineticModel, options: NllsOptions, dtype: np.dtype[Any]) -> Grid:
+    """Choose the values of the kinked parameters that are tried.
 
     Parameters
     ----------
@@ -178,30 +230,28 @@ def axes(model: KineticModel, options: NllsOptions, dtype: np.dtype[Any]) -> tup
 
     Returns
     -------
-    tuple of K Array, each of shape (G_k,)
-        Evenly spaced, in the parameter's unit.
+    Grid
     """
-    kinked = model.kinked
+    kinked = {p.name: p for p in model.kinked}
+    leaders = {p.name: p.follows for p in kinked.values() if p.follows in kinked}
     count = options.grid
     if len(kinked) > 1:  # the work is the product of the counts
         count = min(count, int(_MOST_COMBINATIONS ** (1.0 / len(kinked)) + 1e-9))
-    return tuple(jnp.linspace(p.lower, p.upper, count, dtype=dtype) for p in kinked)
 
+    def axis(p: Parameter) -> Array:
+        leader = kinked[leaders.get(p.name, p.name)]
+        values = jnp.linspace(leader.lower, leader.upper, count, dtype=dtype)
+        return jnp.clip(values, p.lower, p.upper) if p.name in leaders else values
 
-def combinations(values: tuple[Array, ...]) -> tuple[Array, ...]:
-    """All points of a grid.
-
-    Parameters
-    ----------
-    values : tuple of K Array, each of shape (G_k,)
-        From `axes`.
-
-    Returns
-    -------
-    tuple of K Array, each of shape (G,)
-        G is the product of all G_k; the last parameter changes fastest.
-    """
-    return tuple(mesh.ravel() for mesh in jnp.meshgrid(*values, indexing="ij"))
+    counts = (count,) * len(kinked)
+    meshes = np.indices(counts).reshape(len(kinked), count ** len(kinked))
+    index = dict(zip(kinked, meshes, strict=True))
+    allowed = np.ones(count ** len(kinked), bool)
+    for name, leader in leaders.items():
+        allowed &= index[name] <= index[leader]
+    return Grid(
+        tuple(map(axis, kinked.values())), tuple(which[allowed] for which in index.values())
+    )
 
 
 def profile(problem: Problem, points: tuple[Array, ...], f_scale: ArrayLike) -> Profile:
@@ -258,7 +308,7 @@ def profile(problem: Problem, points: tuple[Array, ...], f_scale: ArrayLike) -> 
 
 def posterior(
     tried: Profile, population: PopulationPrior, points: tuple[Array, ...], model: KineticModel
-) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+) -> Posterior:
     """What data and population prior say together.
 
     At a grid point, the amplitudes a have the likelihood N(â, A⁻¹) and the prior N(m, S), so the
@@ -280,10 +330,7 @@ def posterior(
 
     Returns
     -------
-    probability : Array, shape (G, V)
-        Of each grid point.
-    mean, variance : tuple of L Array, each of shape (G, V)
-        Of the amplitudes at each [unit of the parameter, and its square].
+    Posterior
     """
     typical = [p.typical for p in model.linear]
     linear = range(len(typical))
@@ -301,16 +348,36 @@ def posterior(
     ]
     pulls = [_total(columns[k][i] * gaps[k] for k in linear) for i in linear]
     lost = _total(gaps[i] * precision[i][k] * pulls[k] for i in linear for k in linear)
-    log_probability = -tried.cost - 0.5 * lost
+    means = [at + pull for at, pull in zip(best, pulls, strict=True)]
+    variances = [columns[i][i] * prior[i] for i in linear]
+    log_likelihood = -tried.cost - 0.5 * lost - 0.5 * jnp.log(determinant_small(shrinkage))
+    for i, p in enumerate(model.linear):
+        if p.sparse:
+            means[i], variances[i], positive = _truncated(means[i], variances[i])
+            log_likelihood += jnp.log(2.0 * positive)
+    log_prior = jnp.zeros_like(log_likelihood[:, :1])
     for normal, values in zip(population.kinked, points, strict=True):
-        log_probability -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
+        log_prior -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
+    log_prior -= jax.nn.logsumexp(log_prior, axis=0)
+    log_joint = log_likelihood + log_prior
     # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
-    weight = jnp.exp(log_probability - jnp.max(log_probability, axis=0))
-    weight *= jnp.sqrt(1.0 / determinant_small(shrinkage))
+    largest = jnp.max(log_joint, axis=0)
+    weight = jnp.exp(log_joint - largest)
+    total = jnp.sum(weight, axis=0)
+    return Posterior(weight / total, tuple(means), tuple(variances), largest + jnp.log(total))
+
+
+def _truncated(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
+    """Mean and variance of a normal distribution cut off below 0, and what lay above."""
+    sd = jnp.sqrt(variance)
+    cut = jnp.maximum(mean / sd, -_DEEPEST_CUT)
+    above = jax.scipy.special.ndtr(cut)
+    # Inverse Mills ratio; where next to nothing lies above 0, what does is exponential.
+    ratio = jnp.exp(jax.scipy.stats.norm.logpdf(cut) - jax.scipy.special.log_ndtr(cut))
     return (
-        weight / jnp.sum(weight, axis=0),
-        tuple(at + pull for at, pull in zip(best, pulls, strict=True)),
-        tuple(columns[i][i] * prior[i] for i in linear),
+        sd * jnp.maximum(cut + ratio, 0.0),
+        variance * jnp.clip(1.0 - ratio * (ratio + cut), 0.0, 1.0),
+        jnp.maximum(above, jnp.finfo(above.dtype).tiny),
     )
 
 
@@ -360,7 +427,7 @@ def mean_values(problem: Problem) -> tuple[float, ...]:
         In the units of the parameters; those that no grid searches are at their centres.
     """
     per_voxel, rest = split(problem)
-    mean = join(PerVoxel(*(values.mean(axis=-1, keepdims=True) for values in per_voxel)), rest)
+    mean = join(jax.tree.map(lambda values: values.mean(axis=-1, keepdims=True), per_voxel), rest)
     mean = with_noise(mean, initial_noise(mean, n_voxels=problem.n_voxels))
     x = grid_posterior(mean, _DEFAULTS, n_voxels=problem.n_voxels).x
     return tuple(float(value) for value in values_of(x, problem.model)[:, 0])
@@ -369,10 +436,12 @@ def mean_values(problem: Problem) -> tuple[float, ...]:
 def _grid_posterior(
     problem: Problem, population: PopulationPrior, prior_weight: Array, options: NllsOptions
 ) -> GridPosterior[Array]:
-    values = axes(problem.model, options, problem.dtype)
-    points = combinations(values)
+    grid = make_grid(problem.model, options, problem.dtype)
+    points = grid.points
     tried = profile(problem, points, options.f_scale)
-    probability, means, variances = posterior(tried, population, points, problem.model)
+    probability, means, variances, log_evidence = posterior(
+        tried, population, points, problem.model
+    )
     mean = tuple(jnp.sum(probability * at, axis=0) for at in means)
     variance = tuple(
         jnp.sum(probability * (within + (at - whole) ** 2), axis=0)
@@ -380,17 +449,21 @@ def _grid_posterior(
     )
     return GridPosterior(
         *_least(problem, tried, points, prior_weight, options.f_scale),
-        _marginals(probability, tuple(map(len, values))),
+        _marginals(probability, grid),
         mean,
         variance,
+        log_evidence,
     )
 
 
-def _marginals(probability: Array, counts: tuple[int, ...]) -> tuple[Array, ...]:
+def _marginals(probability: Array, grid: Grid) -> tuple[Array, ...]:
     """Of each kinked parameter, from those of all grid points (G, V)."""
-    grid = probability.reshape(*counts, probability.shape[-1])
-    others = ([k for k in range(len(counts)) if k != kept] for kept in range(len(counts)))
-    return tuple(jnp.sum(grid, axis=tuple(summed)) if summed else grid for summed in others)
+    if len(grid.axes) == 1:
+        return (probability,)
+    return tuple(
+        jax.ops.segment_sum(probability, index, num_segments=len(axis))
+        for axis, index in zip(grid.axes, grid.which, strict=True)
+    )
 
 
 def _least(
@@ -402,15 +475,23 @@ def _least(
 ) -> tuple[Array, Array]:
     """Least cost, shape (V,), and where, (P, V).
 
-    What moving the amplitudes inside their bounds adds is taken as one more residual, as if the
-    misfits were normal.
+    Where amplitudes lie beyond their bounds, the best ones within are found by coordinate descent,
+    which for two is exact. What moving them adds is taken as one more residual, as if the misfits
+    were normal.
     """
     model = problem.model
     linear = range(len(model.linear))
-    amplitudes = tuple(
-        jnp.clip(best, p.lower / p.typical, p.upper / p.typical)
-        for p, best in zip(model.linear, tried.amplitudes, strict=True)
-    )
+    low = [p.lower / p.typical for p in model.linear]
+    high = [p.upper / p.typical for p in model.linear]
+    free, information = tried.amplitudes, tried.information
+    amplitudes = [jnp.clip(free[i], low[i], high[i]) for i in linear]
+    if len(amplitudes) > 1:
+        for _ in range(_SWEEPS):
+            for i in linear:
+                pull = _total(
+                    information[i][k] * (free[k] - amplitudes[k]) for k in linear if k != i
+                )
+                amplitudes[i] = jnp.clip(free[i] + pull / information[i][i], low[i], high[i])
     moved = tuple(map(jnp.subtract, tried.amplitudes, amplitudes))
     squared = _total(moved[i] * tried.information[i][k] * moved[k] for i in linear for k in linear)
     costs = tried.cost + soft_l1(jnp.sqrt(jnp.maximum(squared, 0.0)), f_scale)

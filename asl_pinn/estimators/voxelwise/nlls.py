@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.estimators.base import Estimate, Estimator, RunContext, voxel_status
-from asl_pinn.estimators.voxelwise.grid import grid_posterior, initial_noise
+from asl_pinn.estimators.partial_volume import by_tissue
+from asl_pinn.estimators.voxelwise.grid import GridPosterior, grid_posterior, initial_noise
 from asl_pinn.estimators.voxelwise.objective import (
     QUADRATIC,
     NllsOptions,
@@ -25,7 +26,9 @@ from asl_pinn.estimators.voxelwise.objective import (
     values_of,
     with_noise,
 )
+from asl_pinn.estimators.voxelwise.sparse import fit_sparse
 from asl_pinn.estimators.voxelwise.uncertainty import population_prior, standard_deviations
+from asl_pinn.models.compose import components
 from asl_pinn.numerics.least_squares import SOLVERS, Tolerances, solve
 from asl_pinn.problem import Problem, map_voxels, take
 
@@ -104,16 +107,22 @@ def fit(problem: Problem, options: NllsOptions, context: RunContext) -> Estimate
         solved = solve_voxels(known, grid_posterior(known, options).x, options)
         values = values_of(solved.x, model)
         return Estimate(values, voxel_status(values, model, solved.converged))
-    noise_sd = noise(problem, options)
-    known = with_noise(problem, noise_sd)
+    if components(model):
+        return fit_sparse(problem, options, _fit_at)
+    known = with_noise(problem, noise(problem, options))
     found = grid_posterior(known, options, population_prior(known, options))
-    solved = solve_voxels(known, found.x, options)
-    values = values_of(solved.x, model)
+    return _fit_at(known, options, found)
+
+
+def _fit_at(problem: Problem, options: NllsOptions, found: GridPosterior[FloatArray]) -> Estimate:
+    """Fit from the grid's best points, the noise being known."""
+    solved = solve_voxels(problem, found.x, options)
+    values = values_of(solved.x, problem.model)
     return Estimate(
         values,
-        voxel_status(values, model, solved.converged),
-        standard_deviations(found, solved.x, solved.hessian, model, options),
-        noise_sd,
+        voxel_status(values, problem.model, solved.converged),
+        standard_deviations(found, solved.x, solved.hessian, problem.model, options),
+        float(problem.noise_sd),
     )
 
 
@@ -252,7 +261,7 @@ METHODS_SENTENCE = (
 """Of the methods section, without the full stop."""
 
 NLLS = Estimator(
-    fit,
+    by_tissue(fit),
     NllsOptions,
     "voxel-wise regularised least squares",
     f"{METHODS_SENTENCE}.",

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike
 
 from asl_pinn.arrays import FloatArray
 from asl_pinn.estimators.base import Estimate, Estimator, RunContext, voxel_status
-from asl_pinn.estimators.voxelwise.grid import grid_posterior, initial_noise
+from asl_pinn.estimators.partial_volume import by_tissue
+from asl_pinn.estimators.voxelwise.grid import GridPosterior, grid_posterior, initial_noise
 from asl_pinn.estimators.voxelwise.nlls import METHODS_SENTENCE, without_noise
 from asl_pinn.estimators.voxelwise.objective import (
     NllsOptions,
@@ -19,9 +20,11 @@ from asl_pinn.estimators.voxelwise.objective import (
     values_of,
     with_noise,
 )
+from asl_pinn.estimators.voxelwise.sparse import fit_sparse
 from asl_pinn.estimators.voxelwise.uncertainty import population_prior, standard_deviations
 from asl_pinn.models.base import Blood, KineticModel, Timing, Tissue
 from asl_pinn.models.buxton import Buxton
+from asl_pinn.models.compose import components
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.problem import Problem
 
@@ -57,26 +60,24 @@ def fit(problem: Problem, options: NllsOptions, context: RunContext) -> Estimate
     """
     check(problem, options)
     model = problem.model
-    exact = problem.n_measurements == n_determined(model)
-    if exact:
-        first, options = without_noise(problem, options)
-    else:
-        first = with_noise(problem, initial_noise(problem, options))
+    if problem.n_measurements == n_determined(model):
+        known, options = without_noise(problem, options)
+        solved = _solve_all(known, grid_posterior(known, options).x, options, context)
+        return _estimate(solved, known)
+
+    def fit_at(known: Problem, options: NllsOptions, found: GridPosterior[FloatArray]) -> Estimate:
+        solved = _solve_all(known, found.x, options, context)
+        return _with_uncertainty(solved, known, options, found)
+
+    if components(model):
+        return fit_sparse(problem, options, fit_at)
+    first = with_noise(problem, initial_noise(problem, options))
     solved = _solve_all(first, grid_posterior(first, options).x, options, context)
-    noise_sd = sd = None
-    if not exact:
-        squares = np.array([_squares(result, first) for result in solved])
-        noise_sd = noise_from_squares(squares, n_determined(model), problem)
-        known = with_noise(problem, noise_sd)
-        solved = _solve_all(known, _solutions(solved), options, context)
-    x = _solutions(solved).astype(problem.dtype)
-    if not exact:
-        hessian = np.stack([result.jac.T @ result.jac for result in solved], axis=-1)
-        found = grid_posterior(known, options, population_prior(known, options))
-        sd = standard_deviations(found, x, hessian.astype(problem.dtype), model, options)
-    converged = np.array([result.success for result in solved])
-    values = values_of(x, model)
-    return Estimate(values, voxel_status(values, model, converged), sd, noise_sd)
+    squares = np.array([_squares(result, first) for result in solved])
+    known = with_noise(problem, noise_from_squares(squares, n_determined(model), problem))
+    solved = _solve_all(known, _solutions(solved), options, context)
+    found = grid_posterior(known, options, population_prior(known, options))
+    return _with_uncertainty(solved, known, options, found)
 
 
 def solve_voxel(
@@ -141,6 +142,26 @@ def _solve_all(
     return results
 
 
+def _estimate(solved: "list[scipy.optimize.OptimizeResult]", problem: Problem) -> Estimate:
+    """Solutions in the type of the problem, neither noise nor standard deviations known."""
+    values = values_of(_solutions(solved).astype(problem.dtype), problem.model)
+    converged = np.array([result.success for result in solved])
+    return Estimate(values, voxel_status(values, problem.model, converged))
+
+
+def _with_uncertainty(
+    solved: "list[scipy.optimize.OptimizeResult]",
+    problem: Problem,
+    options: NllsOptions,
+    found: GridPosterior[FloatArray],
+) -> Estimate:
+    """Solutions with standard deviations, the noise being known."""
+    x = _solutions(solved).astype(problem.dtype)
+    hessian = np.stack([result.jac.T @ result.jac for result in solved], axis=-1)
+    sd = standard_deviations(found, x, hessian.astype(problem.dtype), problem.model, options)
+    return _estimate(solved, problem)._replace(sd=sd, noise_sd=float(problem.noise_sd))
+
+
 def _solutions(solved: "list[scipy.optimize.OptimizeResult]") -> FloatArray:
     """Parameters over their scales, shape (P, V)."""
     return np.stack([result.x for result in solved], axis=-1)
@@ -165,8 +186,8 @@ def _constants(problem: Problem, voxel: int) -> tuple[Timing, Tissue, Blood]:
             np.asarray(timing.label_duration, np.float64),
             chosen(timing.readout_delay),
         ),
-        Tissue(*map(chosen, tissue)),
-        Blood(*(np.asarray(value, np.float64) for value in problem.blood)),
+        jax.tree.map(chosen, tissue),
+        jax.tree.map(lambda value: np.asarray(value, np.float64), problem.blood),
     )
 
 
@@ -203,7 +224,7 @@ def _buxton(
 
 
 NLLS_SCIPY = Estimator(
-    fit,
+    by_tissue(fit),
     NllsOptions,
     "`nlls` by SciPy, slowly",
     f"{METHODS_SENTENCE}, by SciPy's least_squares.",

@@ -13,13 +13,17 @@ from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimate, Estimator, RunContext
 from asl_pinn.estimators.checks import require_spatial_dims
 from asl_pinn.estimators.options import option
+from asl_pinn.estimators.partial_volume import by_tissue
 from asl_pinn.estimators.voxelwise import nlls
 from asl_pinn.estimators.voxelwise.objective import (
     NllsOptions,
     check,
     n_determined,
 )
+from asl_pinn.estimators.voxelwise.sparse import noise as sparse_noise
+from asl_pinn.estimators.voxelwise.sparse import plain
 from asl_pinn.evaluation.cross_validation import mean_squared_error, without_measurement
+from asl_pinn.models.compose import components, without_sparse
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.numerics.smoothing import blur_inside, blur_kernel, blur_widths
 from asl_pinn.problem import Geometry, Problem, predict
@@ -44,7 +48,8 @@ def fit(problem: Problem, options: SmoothedOptions, context: RunContext) -> Esti
     """Smooth the difference images inside the mask, and fit every voxel by itself.
 
     The width is the one, of ten from 0 to 8 voxel edges, with which the fits of all delays
-    but one predict the images of that one best, as they were measured.
+    but one predict the images of that one best, as they were measured. It is chosen without the
+    model's sparse components.
 
     Parameters
     ----------
@@ -74,8 +79,8 @@ def fit(problem: Problem, options: SmoothedOptions, context: RunContext) -> Esti
     require_spatial_dims(options)
     fwhm = options.smoothing_fwhm
     if fwhm < 0.0:
-        found = problem.n_measurements
-        needed = n_determined(problem.model) + bool(problem.model.kinked) + 1
+        found, model = problem.n_measurements, without_sparse(problem.model)
+        needed = n_determined(model) + bool(model.kinked) + 1
         if found < needed:
             raise InputError(
                 f"{found} delay(s) in the data; choosing the width needs {needed}: "
@@ -88,6 +93,9 @@ def fit(problem: Problem, options: SmoothedOptions, context: RunContext) -> Esti
 
 def best_fwhm(problem: Problem, options: SmoothedOptions, context: RunContext) -> float:
     """Width with which delays that were left out are predicted best.
+
+    Sparse components of the model, which few voxels have and which take most of the time, are left
+    out.
 
     Parameters
     ----------
@@ -107,6 +115,7 @@ def best_fwhm(problem: Problem, options: SmoothedOptions, context: RunContext) -
 
     widths = voxel_sizes(_geometry(problem).affine).min() * np.asarray(_WIDTHS)
     quick = dataclasses.replace(options, sd="curvature")
+    problem = plain(problem)
 
     def error(fwhm: float) -> float:
         smoothed = smooth(problem, fwhm, options.spatial_dims)
@@ -183,11 +192,13 @@ def _with_blur(
     variance that noise gives it, and beside it the square of what the blur took away. The
     latter's mean over the voxels is added to the variances. Each parameter is charged with all of
     it, so one that a prior knows well would seem less certain than the prior is: no variance grows
-    beyond that.
+    beyond that. Variances of a component stay where it is absent, as there is nothing to step from.
     """
     if fwhm == 0.0 or estimate.sd is None:
         return estimate
-    weights = jnp.sqrt(problem.weights)[:, None] / nlls.noise(problem, options)
+    model = problem.model
+    known = (sparse_noise if components(model) else nlls.noise)(problem, options)
+    weights = jnp.sqrt(problem.weights)[:, None] / known
     values = tuple(map(jnp.asarray, estimate.values))
 
     def curves(*values: Array) -> Array:
@@ -195,17 +206,29 @@ def _with_blur(
 
     misfit = np.asarray(problem.measured * weights - curves(*values), np.float64)
     left = noise_left_by_blur(_geometry(problem), fwhm, options.spatial_dims)
+    amplitude_of = {
+        name: amplitude
+        for amplitude, others in components(model).items()
+        for name in (amplitude, *others)
+    }
 
     def widened(sd: FloatArray, number: int) -> FloatArray:
         along = tuple(jnp.full_like(at, i == number) for i, at in enumerate(values))
         slopes = np.asarray(jax.jvp(curves, values, along)[1], np.float64)
         information = np.sum(slopes**2, axis=0)
         pull = np.sum(slopes * misfit, axis=0)
+        amplitude = amplitude_of.get(model.names[number])
+        if amplitude is not None:
+            present = estimate.values[model.names.index(amplitude)] > 0.0
+            if not present.any():
+                return sd
+            information, pull = present * information, present * pull
         # The step is pull / information. Summed over the voxels, pull^2 is expected to be
         # left * information + hidden * information^2.
         hidden = np.sum(pull**2 - left * information) / np.sum(information**2)
-        variance = sd**2 + max(hidden, 0.0)
-        prior = problem.model.parameters[number].knowledge
+        added = max(hidden, 0.0) * (1.0 if amplitude is None else present)
+        variance = sd**2 + added
+        prior = model.parameters[number].knowledge
         if prior is not None:
             variance = np.minimum(variance, np.maximum(sd, prior.sd) ** 2)
         return np.sqrt(variance).astype(sd.dtype)
@@ -226,7 +249,7 @@ def _width(fwhm: float) -> str:
 
 
 NLLS_SMOOTHED = Estimator(
-    fit,
+    by_tissue(fit, weighted=False),
     SmoothedOptions,
     "the same of smoothed images",
     "The difference images were smoothed inside the mask with a Gaussian {smoothing_fwhm}. "

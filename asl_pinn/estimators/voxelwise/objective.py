@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.checks import require_numbers
-from asl_pinn.estimators.options import option
+from asl_pinn.estimators.options import fraction_option, option
 from asl_pinn.models.base import KineticModel
 from asl_pinn.models.compose import Fixed
 from asl_pinn.problem import Problem, predict, take
@@ -51,6 +51,12 @@ class NllsOptions:
         "distribution over the voxels, or from the curvature of the cost alone, which is quicker.",
     )
     chunk_size: int = option(4096, "Voxels solved together; bounds memory.")
+    pv_kernel: str = option(
+        "5x5x5",
+        "Voxels over which the images of pure grey and white matter are regressed, with models "
+        "that tell them apart.",
+    )
+    min_fraction: float = fraction_option()
 
 
 def check(problem: Problem, options: NllsOptions) -> None:

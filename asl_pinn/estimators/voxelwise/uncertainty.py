@@ -16,9 +16,8 @@ from asl_pinn.estimators.voxelwise.grid import (
     GridPosterior,
     Normal,
     PopulationPrior,
-    axes,
-    combinations,
     first_population,
+    make_grid,
     posterior,
     profile,
 )
@@ -132,8 +131,8 @@ def _population_prior(
     state is made of means and logarithms of SDs, so that no leap ends at a negative SD.
     """
     model = problem.model
-    axes_ = axes(model, options, problem.dtype)
-    points = combinations(axes_)
+    grid = make_grid(model, options, problem.dtype)
+    points = grid.points
     tried = profile(problem, points, options.f_scale)
     parameters = (*model.linear, *model.kinked)
     scale = jnp.asarray([p.scale for p in parameters], problem.dtype)
@@ -148,14 +147,14 @@ def _population_prior(
         return PopulationPrior(normals[:n_linear], normals[n_linear:])
 
     def renew(state: Array, _: None) -> tuple[Array, Array]:
-        probability, means, variances = posterior(tried, at(state), points, model)
+        probability, means, variances = posterior(tried, at(state), points, model)[:3]
         moments = []
         for mean, variance in zip(means, variances, strict=True):
             centre = jnp.mean(jnp.sum(probability * mean, axis=0))
             square = jnp.sum(probability * (variance + (mean - centre) ** 2), axis=0)
             moments.append((centre, jnp.mean(square)))
         weight = jnp.mean(probability, axis=1)
-        for values, axis in zip(points, axes_, strict=True):
+        for values, axis in zip(points, grid.axes, strict=True):
             centre = weight @ values
             # A point stands for an interval about it, whose variance is a twelfth of its square.
             square = weight @ (values - centre) ** 2 + (axis[1] - axis[0]) ** 2 / 12.0
@@ -195,13 +194,14 @@ def _from_grid(
     options: NllsOptions,
 ) -> Array:
     """Standard deviations of a chunk, shape (P, V)."""
-    axes_ = iter(zip(axes(model, options, x.dtype), found.probability, strict=True))
+    axes = make_grid(model, options, x.dtype).axes
+    searched = iter(zip(axes, found.probability, strict=True))
     amplitudes = iter(zip(found.mean, found.variance, strict=True))
     curved, added = _of_searched(hessian, model)
     wide, sds = jnp.zeros(x.shape[1:], bool), {}
     for i, p in enumerate(model.parameters):
         if p.kinked:
-            axis, probability = next(axes_)
+            axis, probability = next(searched)
             step = axis[1] - axis[0]
             distance = jnp.abs(axis[:, None] - p.scale * x[i])
             sd = _half_width(probability, distance, step) / _NORMAL_HALF_WIDTH

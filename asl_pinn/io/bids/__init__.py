@@ -6,6 +6,7 @@ from asl_pinn.io.bids.read import ReadNotes, read_run
 from asl_pinn.io.bids.write import (
     desc_label,
     holds_derivatives,
+    map_base,
     maps_sidecar,
     read_finished,
     write_maps,
@@ -18,6 +19,7 @@ __all__ = [
     "desc_label",
     "find_runs",
     "holds_derivatives",
+    "map_base",
     "maps_sidecar",
     "read_finished",
     "read_grey_matter",

@@ -15,12 +15,14 @@ from asl_pinn.io.bids.calibration import read_m0
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
 from asl_pinn.io.bids.images import Image, load_image
 from asl_pinn.io.bids.inheritance import file_entities
+from asl_pinn.io.bids.labeling import labeling_efficiency, vascular_crushing
 from asl_pinn.io.bids.masks import find_mask, load_mask, mask_from_m0
 from asl_pinn.io.bids.readout import check_readout
 from asl_pinn.io.bids.relaxation import read_relaxation
 from asl_pinn.io.bids.sanity_checks import check_differences
 from asl_pinn.io.bids.series import NO_EXCITATION, differences, read_volume_types
-from asl_pinn.io.bids.timing import labeling_efficiency, readout_delay
+from asl_pinn.io.bids.timing import labeling_type, readout_delay
+from asl_pinn.io.bids.tissues import Source, read_fractions
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 
@@ -37,16 +39,17 @@ class ReadNotes:
         Files that the data came from, relative to the dataset where they are in it.
     n_skipped : int
         Voxels of the mask that cannot be quantified.
-    constants : mapping of str to float or str
-        T1Blood, T1BloodSource, T1Tissue and T1TissueSource, as a sidecar states them: values
-        [s] and the flag or the work that they come from. Without those of tissue where a map
-        was read, which is among the sources.
+    constants : mapping of str to float, str or bool
+        As a sidecar states them: ArterialSpinLabelingType, LabelingEfficiency, VascularCrushing
+        where it is known; T1Blood, T1BloodSource, T1Tissue and T1TissueSource: values [s] and
+        the flag or the work that they come from. Without those of tissue where a map was read,
+        which is among the sources.
     """
 
     messages: tuple[str, ...]
     sources: tuple[str, ...]
     n_skipped: int
-    constants: Mapping[str, float | str]
+    constants: Mapping[str, float | str | bool]
 
 
 def read_run(
@@ -55,6 +58,8 @@ def read_run(
     mask: Path | None = None,
     t1_tissue: float | Path | Literal["map"] | None = None,
     t1_blood: float | None = None,
+    gm: Source | None = None,
+    wm: Source | None = None,
 ) -> tuple[AslData, ReadNotes]:
     """Read one ASL series with its M0, mask and timing.
 
@@ -70,6 +75,8 @@ def read_run(
         by the scanner's field strength unless given.
     t1_blood : float, optional
         T1 of arterial blood [s]; likewise.
+    gm, wm : Path or 'derivatives' or 't1', optional
+        Fractions of grey and white matter, as `read_fractions` takes them; not read unless given.
 
     Returns
     -------
@@ -92,11 +99,13 @@ def read_run(
     types = read_volume_types(context, run.path, series.values.shape[-1])
     _note_left_out(types, messages)
     check_readout(run.sidecar, types)
+    kind, crushing = labeling_type(run.sidecar), vascular_crushing(run.sidecar, types)
     efficiency = labeling_efficiency(run.sidecar, messages)
     decoded = differences(series.values, types, run.sidecar, messages)
     m0, m0_source = read_m0(run, series, types, decoded.control, messages)
     inside, mask_source = _mask(run, mask, m0, series, messages)
     relaxation = read_relaxation(run, series, t1_tissue, t1_blood, messages)
+    fractions = read_fractions(run, series, gm, wm, relaxation, messages)
     data = AslData(
         delta_m=decoded.delta_m,
         m0=m0,
@@ -104,9 +113,20 @@ def read_run(
         t1_tissue=relaxation.t1_tissue,
         readout_delay=readout_delay(run.sidecar, m0.shape, messages),
         n_averages=decoded.n_averages,
-        protocol=Protocol(decoded.label_duration, decoded.pld, relaxation.t1_blood, efficiency),
+        protocol=Protocol(
+            decoded.label_duration,
+            decoded.pld,
+            relaxation.t1_blood,
+            efficiency,
+            labeling="pulsed" if kind == "PASL" else "continuous",
+            vascular_crushing=crushing,
+            t1_gm=fractions.t1_gm,
+            t1_wm=fractions.t1_wm,
+        ),
         affine=series.affine,
         stem=run.maps_stem,
+        gm=fractions.gm,
+        wm=fractions.wm,
     )
     n_skipped = _count_skipped(run, data, messages)
     check_differences(data, run.sidecar, types, messages)
@@ -115,8 +135,16 @@ def read_run(
             "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
         )
     files = [run.path, run.sidecar.path, context, m0_source, mask_source, relaxation.t1_map]
+    files += fractions.sources
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
-    return data, ReadNotes(tuple(messages), tuple(sources), n_skipped, relaxation.constants)
+    constants: dict[str, float | str | bool] = {
+        "ArterialSpinLabelingType": kind,
+        "LabelingEfficiency": efficiency,
+    }
+    if crushing is not None:
+        constants["VascularCrushing"] = crushing
+    constants |= relaxation.constants | fractions.constants
+    return data, ReadNotes(tuple(messages), tuple(sources), n_skipped, constants)
 
 
 def _refuse_namesakes(run: AslRun) -> None:

@@ -13,7 +13,12 @@ from asl_pinn.acquisition.protocol import time_encoded_protocol
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.sidecar import Sidecar, brief, check_text_file, flag, number, numbers, require
-from asl_pinn.io.bids.timing import check_seconds, volume_times
+from asl_pinn.io.bids.timing import (
+    bolus_duration,
+    check_seconds,
+    labeling_type,
+    volume_times,
+)
 
 VOLUME_TYPES = ("control", "label", "deltam", "m0scan", "noRF")
 NO_EXCITATION = "norf"
@@ -215,11 +220,32 @@ def differences(
     """
     kinds = np.array(types)
     used = is_perfusion(types)
+    if labeling_type(sidecar) == "PASL":
+        return _subtract_pulsed(values[..., used], kinds[used], used, sidecar)
     durations = volume_times(sidecar, "LabelingDuration", used)[used]
     plds = volume_times(sidecar, "PostLabelingDelay", used, zero=True)[used]
     if is_time_encoded(sidecar, types):
         return _decode(values[..., used], kinds[used], durations, plds, sidecar, notes)
     return _subtract(values[..., used], kinds[used], durations, plds, sidecar)
+
+
+def _subtract_pulsed(
+    values: NDArray[np.float32],
+    kinds: NDArray[np.str_],
+    used: NDArray[np.bool_],
+    sidecar: Sidecar,
+) -> Differences:
+    """Differences of PASL, whose PostLabelingDelay counts from the pulse: the inversion time."""
+    if is_time_encoded(sidecar, kinds.tolist()):
+        raise InputError(
+            f"{sidecar.path}: ArterialSpinLabelingType is 'PASL', but a pulse cannot be "
+            "time-encoded; correct it, or leave TimeEncodedMatrix out"
+        )
+    duration = bolus_duration(sidecar)
+    inversion_times = volume_times(sidecar, "PostLabelingDelay", used)[used]
+    durations = np.full_like(inversion_times, duration)
+    found = _subtract(values, kinds, durations, inversion_times, sidecar)
+    return dataclasses.replace(found, pld=found.pld - duration)
 
 
 def _subtract(

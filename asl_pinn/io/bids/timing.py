@@ -1,14 +1,14 @@
-"""Delays, durations and labelling efficiency as a sidecar states them."""
+"""Delays and durations as a sidecar states them."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.acquisition.constants import LABELING_EFFICIENCY
 from asl_pinn.acquisition.protocol import MAX_SECONDS
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.sidecar import Sidecar, brief, flag, number, numbers, require
+from asl_pinn.io.bids.sidecar import Sidecar, brief, flag, numbers, require
 
-_EFFICIENCY_PER_PULSE = 0.95
+LABELING_TYPES = ("PCASL", "CASL", "PASL")
+_CUT_OFF_TECHNIQUES = ("QUIPSSII", "Q2TIPS")  # QUIPSS saturates the imaged slices, not the bolus
 _AXES = {"i": 0, "j": 1, "k": 2}
 
 
@@ -136,58 +136,73 @@ def readout_delay(
     return np.broadcast_to(along, shape).astype(np.float32)
 
 
-def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
-    """Inversion efficiency, background-suppression losses included.
+def labeling_type(sidecar: Sidecar) -> str:
+    """ArterialSpinLabelingType of a series.
 
     Parameters
     ----------
     sidecar : Sidecar
-        LabelingEfficiency is used as stated; else 0.85, times 0.95 for each pulse of
-        BackgroundSuppressionNumberPulses.
-    notes : list of str
-        Gets a line where the value is not the stated one.
 
     Returns
     -------
-    float
+    str
+        'PCASL', 'CASL' or 'PASL'.
 
     Raises
     ------
     InputError
-        If the labelling is not (pseudo-)continuous or a value is out of range.
+        If it is not stated, or another.
     """
-    labelling = require(sidecar, "ArterialSpinLabelingType")
-    if labelling not in ("CASL", "PCASL"):
+    kind = require(sidecar, "ArterialSpinLabelingType")
+    if kind not in LABELING_TYPES:
         raise InputError(
-            f"{sidecar.path}: ArterialSpinLabelingType is {brief(labelling)}; "
-            "only CASL and PCASL can be quantified"
+            f"{sidecar.path}: ArterialSpinLabelingType is {brief(kind)}; "
+            f"use {', '.join(LABELING_TYPES)}"
         )
-    if sidecar.metadata.get("LabelingEfficiency") is not None:
-        efficiency = number(sidecar, "LabelingEfficiency")
-        if not 0.0 < efficiency <= 1.0:
-            raise InputError(
-                f"{sidecar.path}: LabelingEfficiency must be above 0 and at most 1, "
-                f"it is {efficiency:g}"
-            )
-        return efficiency
-    efficiency = LABELING_EFFICIENCY
-    if not flag(sidecar, "BackgroundSuppression", default=False):
-        notes.append(f"labelling efficiency {efficiency:g}: not stated, the default for PCASL")
-        return efficiency
-    if sidecar.metadata.get("BackgroundSuppressionNumberPulses") is None:
-        notes.append(
-            f"labelling efficiency {efficiency:g}: the number of background-suppression pulses "
-            "is not stated, so their losses are left out and CBF comes out low"
-        )
-        return efficiency
-    pulses = number(sidecar, "BackgroundSuppressionNumberPulses")
-    if pulses < 0 or pulses != int(pulses):
+    return str(kind)
+
+
+def bolus_duration(sidecar: Sidecar) -> float:
+    """Duration of a pulsed bolus, from the labelling pulse to the first pulse that cuts it off.
+
+    Parameters
+    ----------
+    sidecar : Sidecar
+        BolusCutOffFlag, BolusCutOffTechnique and BolusCutOffDelayTime: one number, or those of
+        the first and the last saturation pulse.
+
+    Returns
+    -------
+    float
+        TI1 [s].
+
+    Raises
+    ------
+    InputError
+        If the bolus was not cut off, so that its duration is not known, the technique saturates
+        something else than the bolus, or a delay is missing or unsound.
+
+    References
+    ----------
+    Wong et al., Magn Reson Med 39:702-708 (1998); Luh et al., Magn Reson Med 41:1246-1254 (1999).
+    """
+    if not flag(sidecar, "BolusCutOffFlag", default=False):
         raise InputError(
-            f"{sidecar.path}: BackgroundSuppressionNumberPulses must be a count, it is {pulses:g}"
+            f"{sidecar.path}: BolusCutOffFlag is not true, and the duration of a pulsed bolus that "
+            "is not cut off is not known; where it was (QUIPSS II, Q2TIPS), state BolusCutOffFlag, "
+            "BolusCutOffTechnique, and BolusCutOffDelayTime in seconds"
         )
-    efficiency *= _EFFICIENCY_PER_PULSE ** int(pulses)
-    notes.append(
-        f"labelling efficiency {efficiency:.4g}: not stated, the default for PCASL with "
-        f"{int(pulses)} background-suppression pulses"
-    )
-    return efficiency
+    technique = require(sidecar, "BolusCutOffTechnique")
+    if technique not in _CUT_OFF_TECHNIQUES:
+        raise InputError(
+            f"{sidecar.path}: BolusCutOffTechnique is {brief(technique)}, which does not set the "
+            f"duration of the bolus; only {' and '.join(_CUT_OFF_TECHNIQUES)} can be quantified"
+        )
+    delays = numbers(sidecar, "BolusCutOffDelayTime")
+    check_seconds(sidecar, "BolusCutOffDelayTime", delays)
+    if (np.diff(delays) <= 0.0).any():
+        raise InputError(
+            f"{sidecar.path}: BolusCutOffDelayTime must increase from the first saturation pulse "
+            f"to the last, it holds {', '.join(f'{delay:g}' for delay in delays)}"
+        )
+    return float(delays[0])

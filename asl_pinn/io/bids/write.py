@@ -12,6 +12,7 @@ from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
 import asl_pinn
+from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, Maps, Phantom, Status
 from asl_pinn.errors import InputError
@@ -19,6 +20,7 @@ from asl_pinn.io.atomic import json_bytes, nifti_bytes, sha256, write_files
 from asl_pinn.io.bids.series import time_encoding
 from asl_pinn.io.bids.sidecar import Sidecar, read_json
 from asl_pinn.models import KineticModel, Parameter, get
+from asl_pinn.models.partial_volume import TISSUE_LABELS
 
 BIDS_VERSION = "1.10.0"
 SIMULATION_NAME = "asl_pinn simulation"
@@ -58,6 +60,30 @@ def desc_label(method: str) -> str:
     return first + "".join(word[0].upper() + word[1:] for word in others)
 
 
+def map_base(base: str, parameter: Parameter, kind: str = "") -> str:
+    """Name of the files of a parameter's map, without extension.
+
+    Parameters
+    ----------
+    base : str
+        Up to the label of the method, 'sub-01_desc-nlls'.
+    parameter : Parameter
+        The label of its tissue, if it has one, follows that of the method.
+    kind : str
+        'Sd' for standard deviations.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> map_base("sub-01_desc-nlls", get("partial-volume")["cbf_gm"], "Sd")
+    'sub-01_desc-nllsGMSd_cbf'
+    """
+    return f"{base}{parameter.tissue}{kind}_{parameter.file_suffix}"
+
+
 def write_maps(
     output_dir: Path,
     maps: Maps,
@@ -66,9 +92,12 @@ def write_maps(
 ) -> list[Path]:
     """Write the maps of one run into a BIDS derivative dataset.
 
-    For each parameter of the model that is not held, `<stem>_desc-<method>_<suffix>` is written,
-    its standard deviation as `_desc-<method>Sd_<suffix>` where there is one, then
-    `_desc-<method>Status_dseg`, and a JSON file beside each; and a dataset_description.json, with
+    For each parameter of the model that is not held, `<stem>_desc-<method>_<suffix>` is written
+    (of a single tissue `_desc-<method>GM_<suffix>`), its standard deviation as
+    `_desc-<method>Sd_<suffix>` where there is one, then
+    `_desc-<method>Status_dseg`, the probability that a voxel has a sparse component as
+    `_desc-<method>ABV_probseg` (in place of ABV, the symbol of its amplitude), and a JSON file
+    beside each; and a dataset_description.json, with
     a .bidsignore for the names that BIDS does not know yet, if there is none. The sidecar of the
     first parameter's map is written last and holds the checksums of the run's other files, for
     `read_finished`. Files of earlier maps of the same run and method that are not written anew,
@@ -104,7 +133,7 @@ def write_maps(
         for p in maps.model.parameters:
             if p.name in volumes:
                 sidecar = {**_described(p, _OF_KIND[kind]), **common}
-                name = f"{base}{kind}_{p.file_suffix}"
+                name = map_base(base, p, kind)
                 contents |= _image(name, _float32(volumes[p.name]), maps.affine, sidecar)
     status = {
         "Description": "What became of each voxel",
@@ -113,6 +142,11 @@ def write_maps(
     }
     codes = np.asarray(maps.status).astype(np.uint8)
     contents |= _image(f"{base}Status_dseg", codes, maps.affine, status)
+    for name, volume in maps.probability.items():
+        p = maps.model[name]
+        described = {"Description": f"Probability that there is any {p.label}", **common}
+        label = f"{p.symbol[0].upper()}{p.symbol[1:]}"
+        contents |= _image(f"{base}{label}_probseg", _float32(volume), maps.affine, described)
     for ending, content in (extra_files or {}).items():
         contents[Path(f"{output_dir / maps.stem}{ending}")] = content
     seal = maps_sidecar(output_dir, maps.stem, maps.method, maps.model)
@@ -131,18 +165,22 @@ def write_maps(
 
 
 def _what_maps_know(maps: Maps) -> dict[str, Any]:
-    known = {
+    known: dict[str, Any] = {
         "Method": maps.method,
         "Model": maps.model.name,
         "ModelDescription": maps.model.description,
     }
+    if maps.choice is not None:
+        known |= {"ModelChoice": maps.choice.stated()}
     return known if maps.noise_sd is None else {**known, "NoiseSD": float(maps.noise_sd)}
 
 
 def _earlier_files(base: str) -> set[Path]:
     """Files of earlier maps of a run and method, if they are as `write_maps` left them."""
     found = set()
-    for sidecar in Path(base).parent.glob(f"{glob.escape(Path(base).name)}_*.json"):
+    beginning = glob.escape(Path(base).name)
+    patterns = [f"{beginning}{tissue}_*.json" for tissue in ("", *TISSUE_LABELS)]
+    for sidecar in (path for each in patterns for path in Path(base).parent.glob(each)):
         with contextlib.suppress(OSError, ValueError, KeyError, AttributeError):
             outputs = read_json(sidecar)["Outputs"].items()
             found.add(sidecar)
@@ -200,8 +238,8 @@ def maps_sidecar(output_dir: Path, stem: str, method: str, model: KineticModel) 
     -------
     Path
     """
-    suffix = model.parameters[0].file_suffix
-    return Path(f"{Path(output_dir) / stem}_desc-{desc_label(method)}_{suffix}.json")
+    base = f"{Path(output_dir) / stem}_desc-{desc_label(method)}"
+    return Path(f"{map_base(base, model.parameters[0])}.json")
 
 
 def read_finished(
@@ -277,15 +315,15 @@ def write_simulation(
     ------
     InputError
         If `output_dir` holds something else or cannot be written, if `encoding` cannot be
-        decoded or does not fit `images`, or if the phantom does not know a parameter.
+        decoded or does not fit `images`, if pulsed labelling has several label durations or is
+        encoded, or if the phantom does not know a parameter.
     """
     output_dir = Path(output_dir)
     _check_simulation_dir(output_dir)
     sidecar = _asl_sidecar(data, {"Seed": seed, **(description or {})})
     if images is None:
         volumes, types = data.delta_m, ["deltam"] * data.delta_m.shape[-1]
-        sidecar["LabelingDuration"] = data.protocol.label_duration
-        sidecar["PostLabelingDelay"] = data.protocol.pld
+        sidecar |= _timing(data.protocol)
     else:
         volumes = images
         encoded, types = _encoded_sidecar(data, encoding or {}, images.shape[-1])
@@ -325,13 +363,18 @@ def _truth(folder: Path, phantom: Phantom, model: KineticModel | None) -> dict[P
     brain = {"Type": "Brain", "Description": "Voxels whose true values are known"}
     grey = {"Type": "ROI", "Description": "Voxels that are mostly grey matter"}
     volumes = [
-        (f"desc-truth_{p.file_suffix}", _float32(truth[p.name]), _described(p, "true "))
+        (map_base("desc-truth", p), _float32(truth[p.name]), _described(p, "true "))
         for p in model.parameters
     ]
     volumes += [
         ("desc-brain_mask", np.asarray(phantom.mask, bool), brain),
         ("desc-greymatter_mask", np.asarray(phantom.grey_matter, bool), grey),
     ]
+    if model.needs_fractions:
+        volumes += [
+            (f"label-{name.upper()}_probseg", _float32(volume), {"Description": "True fraction"})
+            for name, volume in phantom.fractions.items()
+        ]
     contents = _derivatives(folder, f"{SIMULATION_NAME}: truth")
     for name, volume, sidecar in volumes:
         contents |= _image(f"{base}_{name}", volume, phantom.affine, sidecar)
@@ -339,7 +382,9 @@ def _truth(folder: Path, phantom: Phantom, model: KineticModel | None) -> dict[P
 
 
 def _asl_sidecar(data: AslData, simulation: Mapping[str, Any]) -> dict[str, Any]:
-    slice_times = np.asarray(data.readout_delay)[0, 0]
+    protocol, slice_times = data.protocol, np.asarray(data.readout_delay)[0, 0]
+    known = protocol.vascular_crushing is not None
+    crushing = {"VascularCrushing": protocol.vascular_crushing} if known else {}
     readout = (
         {"MRAcquisitionType": "2D", "SliceTiming": slice_times}
         if slice_times.any()
@@ -351,17 +396,36 @@ def _asl_sidecar(data: AslData, simulation: Mapping[str, Any]) -> dict[str, Any]
         "EchoTime": _ECHO_TIME,
         "RepetitionTimePreparation": _REPETITION_TIME,
         "AcquisitionVoxelSize": voxel_sizes(data.affine),
-        "ArterialSpinLabelingType": "PCASL",
+        "ArterialSpinLabelingType": "PASL" if protocol.labeling == "pulsed" else "PCASL",
+        **crushing,
         "BackgroundSuppression": True,
-        "LabelingEfficiency": data.protocol.labeling_efficiency,
+        "LabelingEfficiency": protocol.labeling_efficiency,
         "M0Type": "Separate",
         "Simulation": dict(simulation),
+    }
+
+
+def _timing(protocol: Protocol) -> dict[str, Any]:
+    if protocol.labeling == "continuous":
+        return {"LabelingDuration": protocol.label_duration, "PostLabelingDelay": protocol.pld}
+    if np.ptp(protocol.label_duration):
+        raise InputError(
+            "pulsed labelling has one label duration in BIDS, that of BolusCutOffDelayTime, not "
+            f"{', '.join(f'{duration:g}' for duration in protocol.label_duration)} s"
+        )
+    return {
+        "BolusCutOffFlag": True,
+        "BolusCutOffDelayTime": protocol.label_duration[0],
+        "BolusCutOffTechnique": "QUIPSSII",
+        "PostLabelingDelay": protocol.t,  # BIDS counts from the pulse
     }
 
 
 def _encoded_sidecar(
     data: AslData, encoding: Mapping[str, Any], n_volumes: int
 ) -> tuple[dict[str, Any], list[str]]:
+    if data.protocol.labeling == "pulsed":
+        raise InputError("encoding: a pulsed bolus cannot be time-encoded; leave `images` out")
     durations = data.protocol.label_duration
     keys = {"TimeEncodedSubBolusDurations": durations.tolist(), **encoding}
     encoded = time_encoding(Sidecar(Path("encoding"), keys))
@@ -429,7 +493,7 @@ logs/
 """
 
 _README = """\
-A simulated time-encoded pCASL acquisition, written by asl_pinn.
+A simulated acquisition of arterial spin labelling, written by asl_pinn.
 
 The images, M0 and T1 are in sub-01. The true maps, such as that of cerebral blood flow, and
 the masks of brain and grey matter are in derivatives/truth. The settings of the simulation

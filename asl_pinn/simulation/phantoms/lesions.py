@@ -65,7 +65,7 @@ def add_lesions(
     Returns
     -------
     phantom : Phantom
-        With CBF and ATT changed, and all else as it was, other parameters included.
+        With CBF and ATT changed, those of pure tissues too, and all else as it was.
     where : dict of str to ndarray of bool, shape (X, Y, Z)
         The voxels of each lesion, by its name.
 
@@ -83,7 +83,8 @@ def add_lesions(
     if not len(grey):
         raise InputError(f"slice {slice_index} holds no grey matter to put lesions in")
     low, high = inside.min(axis=0), inside.max(axis=0)
-    cbf, att = phantom.cbf.copy(), phantom.att.copy()
+    values = {name: volume.copy() for name, volume in phantom.values.items()}
+    flows, times = ([n for n in values if n.split("_")[0] == kind] for kind in ("cbf", "att"))
     taken = np.zeros(phantom.mask.shape, bool)
     where = {}
     for lesion in lesions:
@@ -95,8 +96,9 @@ def add_lesions(
         if (voxels & taken).any():
             raise InputError(f"lesion {lesion.name!r} lies over another one")
         taken |= voxels
-        cbf[voxels] *= lesion.cbf_factor
-        att[voxels] += lesion.att_delay
+        for name in flows:
+            values[name][voxels] *= lesion.cbf_factor
+        for name in times:
+            values[name][voxels] += lesion.att_delay
         where[lesion.name] = voxels
-    values = {**phantom.values, "cbf": cbf, "att": att}
     return dataclasses.replace(phantom, values=values), where

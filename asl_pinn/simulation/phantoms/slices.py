@@ -57,4 +57,5 @@ def select_slices(phantom: Phantom, which: str) -> Phantom:
         mask=cut(phantom.mask),
         grey_matter=cut(phantom.grey_matter),
         affine=affine,
+        fractions={name: cut(volume) for name, volume in phantom.fractions.items()},
     )

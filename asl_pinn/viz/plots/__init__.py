@@ -1,7 +1,7 @@
 """Pictures of parameter maps and of the fit behind them, as matplotlib figures."""
 
 from asl_pinn.viz.plots.axial import AxialView, axial_view
-from asl_pinn.viz.plots.checks import residual_figure, status_figure
+from asl_pinn.viz.plots.checks import probability_figure, residual_figure, status_figure
 from asl_pinn.viz.plots.fit import fit_figure, histogram_figure
 from asl_pinn.viz.plots.maps import comparison_figure, map_figure
 from asl_pinn.viz.plots.style import png
@@ -14,6 +14,7 @@ __all__ = [
     "histogram_figure",
     "map_figure",
     "png",
+    "probability_figure",
     "residual_figure",
     "status_figure",
 ]

@@ -61,6 +61,37 @@ def status_figure(maps: Maps, mask: NDArray[np.bool_]) -> Figure:
         return figure
 
 
+def probability_figure(maps: Maps, mask: NDArray[np.bool_]) -> Figure:
+    """Picture of where the sparse components of the model are.
+
+    Parameters
+    ----------
+    maps : Maps
+        Result of an estimator with probabilities, maps of shape (X, Y, Z).
+    mask : ndarray of bool, shape (X, Y, Z)
+        Voxels that were to be quantified, one at least.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A row for each component, of the same slices as in `map_figure`.
+    """
+    view = axial_view(mask, maps.affine)
+    shown = evenly_spaced(np.flatnonzero(view.slices.any(axis=(1, 2))))
+    outlines = np.nan_to_num(framed(view.slices, view.slices))[shown]
+    with matplotlib.rc_context(STYLE):
+        width = np.clip(4.0 / len(shown), 1.35, 2.4)
+        figure, axes = panels(len(maps.probability), len(shown), width, outlines, view.aspect)
+        for row, (name, values) in zip(axes, maps.probability.items(), strict=True):
+            volume = axial_view(np.where(mask, values, np.nan), maps.affine).slices
+            pictures, p = framed(volume, view.slices)[shown], maps.model[name]
+            label = f"probability of {p.symbol} > 0"
+            draw_row(row, pictures, outlines, view.aspect, p.colours, (0.0, 1.0), label)
+        for ax, k in zip(axes[0], shown, strict=True):
+            ax.set_title(f"z = {view.height[k]:.0f} mm")
+        return figure
+
+
 def residual_figure(data: AslData, maps: Maps, images: FloatArray, regions: Regions) -> Figure:
     """Picture of the residuals of each volume.
 

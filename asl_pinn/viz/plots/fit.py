@@ -45,7 +45,6 @@ def histogram_figure(maps: Maps, regions: Regions) -> Figure:
     matplotlib.figure.Figure
         The medians are marked. The axes end at percentiles 0.5 and 99.5 of all.
     """
-    where = maps.status == Status.FITTED
     parameters = maps.model.parameters
     n_columns = min(len(parameters), _MOST_COLUMNS)
     n_rows = -(-len(parameters) // n_columns)
@@ -53,7 +52,7 @@ def histogram_figure(maps: Maps, regions: Regions) -> Figure:
         figure = Picture(figsize=(8.5, 2.9 * n_rows), layout="constrained")
         axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
         for ax, p in zip(axes, parameters, strict=False):
-            values = maps[p.name]
+            values, where = maps[p.name], maps.fitted(p.name)
             span = limits(values[where], 0.5, 99.5)
             ax.set_xlabel(axis_label(p))
             ax.set_ylabel("voxels")
@@ -132,7 +131,9 @@ def _draw_schedule(ax: Axes, protocol: Protocol) -> None:
     ax.set_yticks(rows if protocol.n_delays <= 12 else rows[:: protocol.n_delays // 6])
     ax.set_ylabel("volume")
     ax.set_xlim(0.0, 1.04 * float(protocol.t.max()))
-    ax.set_title("labelling (dark) and wait until readout (light)", loc="left", fontsize=8.0)
+    pulsed = protocol.labeling == "pulsed"
+    bolus = "from the pulse until the bolus is cut off" if pulsed else "labelling"
+    ax.set_title(f"{bolus} (dark) and wait until readout (light)", loc="left", fontsize=8.0)
 
 
 def _draw_fit(

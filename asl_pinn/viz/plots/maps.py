@@ -72,7 +72,8 @@ def map_figure(
         figure, axes = panels(len(parameters), len(shown), width, outlines, view.aspect)
         for row, p in zip(axes, parameters, strict=True):
             values = (maps.sd if sd else maps.values)[p.name]
-            volume = axial_view(np.where(where, values, np.nan), maps.affine).slices
+            told = where & maps.told(p.name)
+            volume = axial_view(np.where(told, values, np.nan), maps.affine).slices
             ends = limits(volume, None, 99.0) if sd else colour_ends(p, volume)
             pictures = framed(volume, view.slices)[shown]
             label = axis_label(p, sd=sd)

@@ -17,10 +17,11 @@ from asl_pinn import models
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Status
 from asl_pinn.io.atomic import write_bytes
-from asl_pinn.io.bids import desc_label
+from asl_pinn.io.bids import desc_label, map_base
 from asl_pinn.io.bids.images import load_image
 from asl_pinn.io.bids.sidecar import read_json
 from asl_pinn.models import Parameter
+from asl_pinn.models.partial_volume import TISSUE_LABELS
 from asl_pinn.viz import plots
 from asl_pinn.viz.plots.axial import axial_view, framed
 from asl_pinn.viz.plots.maps import unite
@@ -126,10 +127,11 @@ def read_group(output_dir: Path, label: str, model_name: str = "") -> list[Group
         If a map is unreadable or has no status beside it.
     """
     found = {}
-    for path in output_dir.glob(f"sub-*/**/perf/*_desc-{label}_*.json"):
-        record = read_json(path)
-        if {"Outputs", "Model"} <= record.keys():  # written last: all else of the run is there
-            found[path.parent, path.name.split(f"_desc-{label}_")[0]] = record
+    for desc in (f"_desc-{label}{tissue}_" for tissue in ("", *TISSUE_LABELS)):
+        for path in output_dir.glob(f"sub-*/**/perf/*{desc}*.json"):
+            record = read_json(path)
+            if {"Outputs", "Model"} <= record.keys():  # written last: all else of the run is there
+                found[path.parent, path.name.split(desc)[0]] = record
     members = [
         _read_member(output_dir, folder, name, label, record, model_name)
         for (folder, name), record in found.items()
@@ -198,9 +200,9 @@ def _read_member(
 ) -> GroupMember:
     base = f"{name}_desc-{label}"
     paths = {
-        p: folder / f"{base}_{p.file_suffix}.nii.gz"
+        p: folder / f"{map_base(base, p)}.nii.gz"
         for p in _parameters(record["Model"], model_name)
-        if f"{base}_{p.file_suffix}.nii.gz" in record["Outputs"]  # held parameters have no map
+        if f"{map_base(base, p)}.nii.gz" in record["Outputs"]  # held parameters have no map
     }
     images = {p.name: load_image(path) for p, path in paths.items()}
     status_image = load_image(folder / f"{base}Status_dseg.nii.gz")
@@ -217,14 +219,16 @@ def _read_member(
         volume = axial_view(np.where(mask, values, np.nan), affine).slices
         return np.concatenate(list(framed(volume, view.slices)[sorted(set(shown))]), axis=1)
 
-    def quartiles(values: FloatArray) -> FloatArray:
-        return np.percentile(values[fitted], [25.0, 50.0, 75.0]) if fitted.any() else _NONE
+    def quartiles(p: Parameter) -> FloatArray:
+        values = images[p.name].values
+        told = fitted & (values != 0.0)  # else there is none of the tissue, or of the component
+        return np.percentile(values[told], [25.0, 50.0, 75.0]) if told.any() else _NONE
 
     return GroupMember(
         name=name,
         report=report.relative_to(output_dir).as_posix() if report.is_file() else None,
         parameters=tuple(paths),
-        quartiles={key: quartiles(image.values) for key, image in images.items()},
+        quartiles={p.name: quartiles(p) for p in paths},
         n_voxels=int(mask.sum()),
         fitted=float(fitted.sum() / max(mask.sum(), 1)),
         slices={key: side_by_side(image.values) for key, image in images.items()},

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asl_pinn import __version__
+from asl_pinn.acquisition.constants import PARTITION_COEFFICIENTS
+from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.data import AslData, Maps, Status
 from asl_pinn.estimators.base import Estimator
 from asl_pinn.models.base import Blood, KineticModel, Parameter, Tissue
@@ -53,29 +55,32 @@ def methods_text(
     protocol, model = data.protocol, maps.model
     repeats = data.n_averages
     averaged = f"; each the mean of {_range(repeats)} repeats" if repeats.max() > 1 else ""
-    durations = _listed("label duration", protocol.label_duration)
-    delays = _listed("post-labelling delay", protocol.pld)
-    works = list(model.references)
+    timing = _timing(protocol)
+    works, options = list(model.references), provenance.get("Options", {})
+    regressed = _regressed(model, options, works)
     counts = {status: int((maps.status == status).sum()) for status in Status}
     n_mask = sum(counts.values()) - counts[Status.OUTSIDE]
     names = enumerated([f"{p.label} ({p.symbol})" for p in model.parameters])
     sentences = [
         f"{names[0].upper()}{names[1:]} {'was' if len(model.parameters) == 1 else 'were'} "
         f"estimated with asl_pinn {__version__} (method {maps.method}) from control-label "
-        f"difference images at {protocol.n_delays} "
-        f"{'delay' if protocol.n_delays == 1 else 'delays'} ({durations}; {delays}{averaged}).",
+        f"difference images of {_labelling(protocol)} at {protocol.n_delays} "
+        f"{'delay' if protocol.n_delays == 1 else 'delays'} ({timing}{averaged}).",
         _slices(data),
         f"The difference signal was described by {_described(model, works)}.",
+        _chosen(maps),
         "It was scaled by the M0 of each voxel, assuming "
         f"{enumerated(_assumed(data, model, provenance))}.",
+        regressed,
         _held_sentence(model),
         _bounds_sentence(data, model, estimator.weak_priors),
-        estimator.describe(_by_symbol(provenance.get("Options", {}), model), n_cited=len(works)),
+        estimator.describe(_by_symbol(options, model), n_cited=len(works)),
         f"Of the {n_mask} voxels in the mask, {counts[Status.FITTED]} were fitted within the "
         f"bounds, {counts[Status.ON_BOUND]} lay on or beyond a bound, "
         f"{counts[Status.NOT_CONVERGED]} did not converge and {counts[Status.SKIPPED]} could not "
         "be quantified.",
-        "No correction for motion or partial volume effects was made by asl_pinn.",
+        f"No correction for motion{'' if model.needs_fractions else ' or partial volume effects'} "
+        "was made by asl_pinn.",
     ]
     return " ".join(filter(None, sentences)), [*works, *estimator.references]
 
@@ -84,6 +89,33 @@ def enumerated(words: Sequence[str], last: str = "and") -> str:
     """'a, b and c'."""
     *others, end = words
     return f"{', '.join(others)} {last} {end}" if others else end
+
+
+def _chosen(maps: Maps) -> str:
+    """How the data chose the model."""
+    choice = maps.choice
+    if choice is None:
+        return ""
+    if not choice.compared:
+        return f"Other models were not considered: {choice.reason}."
+    names = enumerated([each.model for each in choice.compared], "or")
+    return (
+        f"The model was chosen among {names} by the evidence of {choice.n_voxels} voxels and the "
+        f"predictive probability of delays left out, as {choice.reason}."
+    )
+
+
+def _labelling(protocol: Protocol) -> str:
+    crushing = {None: "", True: " with vascular crushing", False: " without vascular crushing"}
+    return f"{protocol.labeling} arterial spin labelling{crushing[protocol.vascular_crushing]}"
+
+
+def _timing(protocol: Protocol) -> str:
+    if protocol.labeling == "pulsed":
+        cut_off = np.unique(protocol.label_duration)
+        return f"{_listed('bolus duration', cut_off)}; {_listed('inversion time', protocol.t)}"
+    durations = _listed("label duration", protocol.label_duration)
+    return f"{durations}; {_listed('post-labelling delay', protocol.pld)}"
 
 
 def _by_symbol(options: Mapping[str, Any], model: KineticModel) -> dict[str, Any]:
@@ -139,8 +171,34 @@ def _assumed(data: AslData, model: KineticModel, provenance: Mapping[str, Any]) 
         "partition_coefficient": "a blood-tissue partition coefficient of "
         f"{protocol.partition_coefficient:.3g} mL/g",
     }
+    if model.needs_fractions:
+        source = _source(provenance, "T1GreyMatterSource")
+        constants["t1_tissue"] = (
+            f"a T1 of {protocol.t1_gm:.4g} s in grey and {protocol.t1_wm:.4g} s in white "
+            f"matter{source}"
+        )
+        of = [f"{value:g} for {tissue}" for tissue, value in PARTITION_COEFFICIENTS.items()]
+        constants["partition_coefficient"] = (
+            f"blood-tissue partition coefficients of {enumerated(of)} mL/g, averaged over what is "
+            "in a voxel for the M0 of its blood"
+        )
     inferred = {*model.names, *(p.name for p, _ in _held(model))}
     return [text for name, text in constants.items() if name not in inferred]
+
+
+def _regressed(model: KineticModel, options: Mapping[str, Any], works: list[str]) -> str:
+    """How images of pure tissue were made for fits of single voxels; adds the work to the list."""
+    if not model.needs_fractions or "pv_kernel" not in options:
+        return ""
+    works.append(
+        "Asllani I, Borogovac A, Brown TR. Regression algorithm correcting for partial volume "
+        "effects in arterial spin labeling MRI. Magn Reson Med 2008;60:1362-1371."
+    )
+    return (
+        "Difference images of pure grey and white matter were found by linear regression on the "
+        f"tissue fractions over {options['pv_kernel']} voxels [{len(works)}], and each was fitted "
+        f"where there was at least {options['min_fraction']:g} of the tissue."
+    )
 
 
 def _source(provenance: Mapping[str, Any], key: str) -> str:

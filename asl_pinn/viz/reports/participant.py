@@ -35,11 +35,14 @@ _STATUS = {
     ),
 }
 _POOR_FIT = 3.0
+_CRUSHING = {None: "not stated", True: "yes", False: "no"}
 
 _CAPTIONS = {
     "maps": "Maps; the line is the outline of the mask.",
     "histograms": "Distribution over the voxels fitted within the bounds.",
     "uncertainty": "Standard deviations of the maps.",
+    "probability": "Probability that a voxel has the component that most voxels lack, from its "
+    "own data; how many have it is told by all voxels.",
     "status": "What became of each voxel of the mask.",
     "residuals": "Measured minus fitted, in the slice with most brain, volume by volume; below, "
     "medians and quartiles. Structure in the residuals is not noise: motion, vessels, or a model "
@@ -120,7 +123,8 @@ def report_figures(
     Returns
     -------
     dict of str to bytes
-        PNG files: 'maps', 'uncertainty' where there are standard deviations, 'status',
+        PNG files: 'maps', 'uncertainty' where there are standard deviations, 'probability' where
+        the model has a sparse component, 'status',
         'histograms', 'fit', and 'residuals' of several delays, as one is fitted exactly.
     """
     figures = {"maps": plots.map_figure(maps, data.mask, title=title)}
@@ -128,6 +132,8 @@ def report_figures(
         figures["uncertainty"] = plots.map_figure(
             maps, data.mask, title="Standard deviations", sd=True
         )
+    if maps.probability:
+        figures["probability"] = plots.probability_figure(maps, data.mask)
     figures["status"] = plots.status_figure(maps, data.mask)
     figures["histograms"] = plots.histogram_figure(maps, regions)
     figures["fit"] = plots.fit_figure(data, maps, images)
@@ -190,6 +196,7 @@ def html_report(
         notes=notes,
         perfusion=_perfusion(maps, regions),
         origin=regions.origin,
+        choice=_choice(maps),
         uncertainty=_uncertainty(maps, regions) if maps.sd else None,
         voxels=_voxels(data, maps, images),
         figures=figures,
@@ -200,6 +207,30 @@ def html_report(
         citation=software_citation(),
         provenance=_provenance(provenance),
     )
+
+
+def _choice(maps: Maps) -> Table | None:
+    """The models that the data chose among, and what spoke for each; None where there was one."""
+    if maps.choice is None or not maps.choice.compared:
+        return None
+    rows = [
+        [
+            each.model,
+            "yes" if each.model == maps.choice.model else "",
+            f"{each.evidence:.3f}",
+            "n/a" if each.prediction is None else f"{each.prediction:.3f}",
+            f"{100.0 * each.fraction:.1f}",
+        ]
+        for each in maps.choice.compared
+    ]
+    header = [
+        "model",
+        "chosen",
+        "log evidence per voxel",
+        "log probability of delays left out, per voxel",
+        "% of voxels with arteries",
+    ]
+    return Table(header, rows)
 
 
 def _fit_caption(maps: Maps) -> str:
@@ -216,8 +247,8 @@ def _perfusion(maps: Maps, regions: Regions) -> Table:
     everywhere = np.ones(maps.status.shape, dtype=bool)
     rows = []
     for region, mask in {"all voxels": everywhere, **regions.masks}.items():
-        chosen = mask & (maps.status == Status.FITTED)
         for p in maps.model.parameters:
+            chosen = mask & maps.fitted(p.name)
             numbers = ["n/a"] * 2
             if chosen.any():
                 quartiles = np.percentile(maps[p.name][chosen], [25.0, 50.0, 75.0])
@@ -231,8 +262,8 @@ def _uncertainty(maps: Maps, regions: Regions) -> Table:
     """Median standard deviations."""
     rows = []
     for region, mask in regions.masks.items():
-        chosen = mask & (maps.status == Status.FITTED)
         for p in maps.model.parameters:
+            chosen = mask & maps.fitted(p.name)
             numbers = ["n/a"] * 2
             if chosen.any():
                 sd = maps.sd[p.name][chosen]
@@ -276,6 +307,8 @@ def _acquisition(data: AslData) -> list[Table]:
     t1 = data.t1_tissue[data.valid]
     slowest = float(data.readout_delay[data.mask].max(initial=0.0))
     constants = [
+        ["labelling", protocol.labeling],
+        ["vascular crushing", _CRUSHING[protocol.vascular_crushing]],
         ["T1 of blood [s]", f"{protocol.t1_blood:.4g}"],
         ["T1 of tissue, median [s]", f"{np.median(t1):.4g}" if t1.size else "n/a"],
         ["labelling efficiency", f"{protocol.labeling_efficiency:.4g}"],

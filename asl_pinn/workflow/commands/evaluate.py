@@ -13,6 +13,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.evaluation.metrics import scores
 from asl_pinn.io.atomic import write_json
 from asl_pinn.io.bids.images import check_same_grid, load_image
+from asl_pinn.models.partial_volume import TISSUE_LABELS
 from asl_pinn.workflow.commands import flag_help
 from asl_pinn.workflow.commands.arguments import positional
 
@@ -91,10 +92,12 @@ def evaluate(estimate_dir: Path, truth_dir: Path) -> list[Scored]:
     for path in sorted(estimate_dir.rglob("*_desc-*.nii.gz")):
         run_name, _, rest = path.name.removesuffix(".nii.gz").partition("_desc-")
         method, _, suffix = rest.partition("_")
-        if suffix in suffixes and method != "truth" and not method.endswith("Sd"):
-            names = (f"{run_name}_desc-truth_{suffix}", f"{run_name}_desc-brain_mask")
+        if suffix in suffixes and not method.startswith("truth") and not method.endswith("Sd"):
+            tissue = next((label for label in TISSUE_LABELS if method.endswith(label)), "")
+            names = (f"{run_name}_desc-truth{tissue}_{suffix}", f"{run_name}_desc-brain_mask")
             known, mask = (_truth(truths, f"{name}.nii.gz", truth_dir, path) for name in names)
-            found.append(Scored(run_name, method, suffix, _scores(path, known, mask)))
+            told_alone = bool(tissue)
+            found.append(Scored(run_name, method, suffix, _scores(path, known, mask, told_alone)))
     if not found:
         known_suffixes = ", ".join(sorted(suffixes))
         raise InputError(
@@ -152,11 +155,15 @@ def _truth(truths: dict[str, Path], name: str, truth_dir: Path, estimate: Path) 
     return truths[name]
 
 
-def _scores(estimate: Path, truth: Path, mask: Path) -> dict[str, float]:
+def _scores(estimate: Path, truth: Path, mask: Path, told_alone: bool) -> dict[str, float]:
+    """Scores in a mask; of a single tissue, where the estimate has some of it."""
     image, known, inside = (load_image(path) for path in (estimate, truth, mask))
     check_same_grid(known, image)
     check_same_grid(inside, image)
+    where = np.asarray(inside.values) > 0.5
+    if told_alone:
+        where &= image.values != 0.0
     try:
-        return scores(image.values, known.values, np.asarray(inside.values) > 0.5)
+        return scores(image.values, known.values, where)
     except InputError as error:
         raise InputError(f"{estimate}: {error}") from None

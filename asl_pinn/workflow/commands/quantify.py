@@ -6,7 +6,6 @@ from typing import Any
 
 from absl import flags
 
-from asl_pinn import models
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import define_flags as define_option_flags
 from asl_pinn.estimators.registry import (
@@ -15,11 +14,12 @@ from asl_pinn.estimators.registry import (
     method_names,
     option_types,
 )
+from asl_pinn.models.choice import AUTO
 from asl_pinn.workflow.commands import flag_help
 
 USAGE = (
     "BIDS_DIR OUTPUT_DIR participant|group [--participant_label=01] [--method=spatial-map] "
-    "[--model=buxton] ...; or --from=SIDECAR [OUTPUT_DIR]"
+    "[--model=auto] ...; or --from=SIDECAR [OUTPUT_DIR]"
 )
 
 
@@ -96,6 +96,17 @@ def _define_reading_flags(to: dict[str, Any]) -> None:
     flags.DEFINE_float(
         "t1_blood", None, "T1 of arterial blood [s]. Default: by MagneticFieldStrength.", **to
     )
+    flags.DEFINE_string(
+        "gm",
+        None,
+        "Image of the fraction of grey matter on the grid of the series, for models that tell "
+        "tissues apart; or 't1' to make both from the T1 map. Default: *_label-GM_probseg among "
+        "the derivatives.",
+        **to,
+    )
+    flags.DEFINE_string(
+        "wm", None, "Image of the fraction of white matter, together with --gm.", **to
+    )
 
 
 def _define_method_flags(to: dict[str, Any]) -> None:
@@ -103,8 +114,11 @@ def _define_method_flags(to: dict[str, Any]) -> None:
     flags.DEFINE_enum("method", DEFAULT_METHOD, method_names(), f"Estimator. {methods}.", **to)
     flags.DEFINE_string(
         "model",
-        models.DEFAULT_MODEL,
-        "Kinetic model: models joined by '+', such as buxton+t1, or 'module:Class'. "
+        AUTO,
+        "Kinetic model: models joined by '+', such as buxton+arterial, or 'module:Class'. auto: "
+        "tissue alone (buxton, pulsed), with arterial, or with arterial and dispersion-gaussian, "
+        "as the evidence of the data and prediction of delays left out choose; tissue alone of "
+        "crushed data. The report tells which and why. "
         f"{flag_help.models_help()} Weak priors regularise fits of single voxels alone.",
         **to,
     )

@@ -8,15 +8,16 @@ from typing import Any
 
 from absl import flags
 
-from asl_pinn import models
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import options_from_flags
 from asl_pinn.estimators.registry import option_types
 from asl_pinn.io import bids
 from asl_pinn.io.bids.sidecar import read_json
+from asl_pinn.models import fix
+from asl_pinn.models.base import KineticModel
 from asl_pinn.workflow import provenance
 from asl_pinn.workflow.commands.arguments import by_name, pair, positional, require
-from asl_pinn.workflow.config import Config, Job
+from asl_pinn.workflow.config import Config, Job, adjusted, most_general
 
 _LEVEL = "participant"
 _STATED = (
@@ -30,6 +31,8 @@ _STATED = (
     "mask",
     "t1_tissue",
     "t1_blood",
+    "gm",
+    "wm",
 )
 
 
@@ -83,10 +86,10 @@ def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
 
 def _config(values: flags.FlagValues) -> Config:
     """The choices that the flags make, checked."""
-    model = models.get(values.model)
     bounds = by_name(values.bounds, "bounds", pair)
     priors = by_name(values.prior, "prior", pair)
     held = by_name(values.fix, "fix", float)
+    model = most_general(values.model, held)
     for flag, names in (("bounds", [*bounds]), ("prior", [*priors]), ("fix", [*held])):
         for name in names:
             if name not in model.names:
@@ -103,10 +106,19 @@ def _config(values: flags.FlagValues) -> Config:
         held,
         values.seed,
         values.dtype,
-        provenance.reading(values.mask, values.t1_tissue, values.t1_blood),
+        provenance.reading(
+            values.mask, values.t1_tissue, values.t1_blood, _grey_matter(model, values), values.wm
+        ),
     )
-    config.model()
+    fix(adjusted(model, bounds, priors), **held)  # refuses what is out of range
     return config
+
+
+def _grey_matter(model: KineticModel, values: flags.FlagValues) -> str | None:
+    """Where the fractions of grey matter come from; nowhere for models that do not need them."""
+    given: str | None = values.gm
+    unsaid = given is None and values.wm is None
+    return "derivatives" if unsaid and model.needs_fractions else given
 
 
 def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:

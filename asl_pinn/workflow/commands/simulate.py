@@ -14,8 +14,9 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Phantom
 from asl_pinn.errors import InputError
 from asl_pinn.io import bids
+from asl_pinn.models.base import KineticModel
 from asl_pinn.simulation.acquire import simulate, simulate_encoded
-from asl_pinn.simulation.phantoms import bats_phantom, mni_phantom, select_slices
+from asl_pinn.simulation.phantoms import bats_phantom, complete, mni_phantom, select_slices
 from asl_pinn.simulation.phantoms.bats import BATS_URL
 from asl_pinn.workflow.commands import flag_help
 from asl_pinn.workflow.commands.arguments import positional, require, seconds
@@ -34,14 +35,17 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "model",
         models.DEFAULT_MODEL,
-        "Kinetic model of the signal: models joined by '+', or 'module:Class'; the phantom must "
-        f"have a map of each parameter. Registered are {', '.join(models.available())}.",
+        "Kinetic model of the signal: models joined by '+', or 'module:Class'. The phantom gets "
+        "arteries, dispersion and constants that the model needs; a parameter of which it has no "
+        f"map is an error. Registered are {', '.join(models.available())}.",
         **to,
     )
     flags.DEFINE_string("bats_dir", None, "Folder of the Boston ASL Template.", **to)
     flags.DEFINE_integer("resolution", 3, "Voxel size of the phantom mni [mm].", **to)
-    flags.DEFINE_integer("phantom_seed", 0, "Seed of the phantom mni.", 0, **to)
-    flags.DEFINE_float("tsnr", 1.5, "Mean grey-matter signal over noise.", **to)
+    flags.DEFINE_integer(
+        "phantom_seed", 0, "Seed of the phantom's variations and arteries.", 0, **to
+    )
+    flags.DEFINE_float("tsnr", 1.5, "Mean grey-matter signal of tissue over noise.", **to)
     flags.DEFINE_integer("seed", 0, "Seed of the noise.", 0, **to)
     flags.DEFINE_string("slice", "central", "central, all, or the index of a slice.", **to)
     to["module_name"] = "acquisition"
@@ -67,7 +71,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     output_dir = Path(require(values, "output_dir"))
     matrix = encoding.encoding_matrix(values.matrix_size, values.matrix_type)
     protocol = _protocol(values, matrix.shape[1])
-    model, phantom = models.get(values.model), _phantom(values)
+    model = models.get(values.model)
+    phantom = _phantom(values, model)
     tsnr, seed = values.tsnr, values.seed
     images: FloatArray | None = None
     keys: dict[str, Any] | None = None
@@ -91,7 +96,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     return 0
 
 
-def _phantom(values: flags.FlagValues) -> Phantom:
+def _phantom(values: flags.FlagValues, model: KineticModel) -> Phantom:
     if values.phantom == "mni":
         phantom = mni_phantom(resolution=values.resolution, seed=values.phantom_seed)
     else:
@@ -100,7 +105,8 @@ def _phantom(values: flags.FlagValues) -> Phantom:
             raise InputError(f"--bats_dir is missing; the data are at {BATS_URL}")
         phantom, unit = bats_phantom(Path(folder))
         print(f"{folder}: transit times are in {unit}")
-    return select_slices(phantom, values.slice)
+    whole = complete(phantom, model, seed=values.phantom_seed)
+    return select_slices(whole, values.slice)
 
 
 def _protocol(values: flags.FlagValues, n_delays: int) -> Protocol:

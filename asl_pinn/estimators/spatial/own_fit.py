@@ -74,25 +74,6 @@ def refined(problem: Problem, x: FloatArray) -> FloatArray:
     return x
 
 
-def misfit_of(problem: Problem, x: FloatArray) -> FloatArray:
-    """Data less curve.
-
-    Parameters
-    ----------
-    problem : Problem
-        V voxels.
-    x : ndarray, shape (P, V)
-        Parameters over their scales.
-
-    Returns
-    -------
-    ndarray, shape (D, V)
-        In the unit of the measurements.
-    """
-    curve = predict(problem, tuple(values_of(x, problem.model)))
-    return np.asarray(problem.measured) - np.asarray(curve)
-
-
 def own_fit(problem: Problem, x: FloatArray, misfit: FloatArray, ordinary: FloatArray) -> OwnFit:
     """Misfits, and what noise of unit variance would leave of itself at each measurement.
 

@@ -23,14 +23,14 @@ from asl_pinn.estimators.spatial.fields import (
 )
 from asl_pinn.estimators.spatial.noise import OwnFit
 from asl_pinn.estimators.spatial.options import SpatialOptions
-from asl_pinn.estimators.spatial.own_fit import misfit_of, own_fit, refined, unbounded
+from asl_pinn.estimators.spatial.own_fit import own_fit, refined, unbounded
 from asl_pinn.estimators.voxelwise.grid import (
     Normal,
     grid_posterior,
     initial_noise,
     make_grid,
 )
-from asl_pinn.estimators.voxelwise.objective import NllsOptions, with_noise
+from asl_pinn.estimators.voxelwise.objective import NllsOptions, misfit_of, with_noise
 from asl_pinn.estimators.voxelwise.sparse import Selection, noise, plain, select, select_under
 from asl_pinn.models.base import KineticModel, Parameter
 from asl_pinn.models.compose import components

@@ -308,6 +308,25 @@ def values_of(x: FloatArray, model: KineticModel) -> FloatArray:
     return x * np.asarray([[p.scale] for p in model.parameters], x.dtype)
 
 
+def misfit_of(problem: Problem, x: FloatArray) -> FloatArray:
+    """Data less curve.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels.
+    x : ndarray, shape (P, V)
+        Parameters over their scales.
+
+    Returns
+    -------
+    ndarray, shape (D, V)
+        In the unit of the measurements.
+    """
+    curve = predict(problem, tuple(values_of(x, problem.model)))
+    return np.asarray(problem.measured) - np.asarray(curve)
+
+
 def _check_arrival(problem: Problem) -> None:
     """Refuse held values at which some slice would see no signal at all, whatever its flow."""
     model = problem.model

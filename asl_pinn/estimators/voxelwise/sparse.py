@@ -34,15 +34,15 @@ from asl_pinn.estimators.voxelwise.grid import (
 )
 from asl_pinn.estimators.voxelwise.objective import (
     NllsOptions,
+    misfit_of,
     n_determined,
     noise_from_squares,
     noise_sample,
-    values_of,
     with_noise,
 )
 from asl_pinn.models.base import KineticModel
 from asl_pinn.models.compose import components, without_sparse
-from asl_pinn.problem import Problem, predict, take
+from asl_pinn.problem import Problem, take
 
 _FIRST_FRACTION = 0.1
 _LEAST_FRACTION = 1e-4
@@ -191,29 +191,10 @@ def noise(problem: Problem, options: NllsOptions) -> float:
         absent = ~chosen.present
         if absent.mean() < _FEWEST:
             break
-        # The sum of squares at the grid's best points, without the rounding of soft-L1.
-        misfit = squared_misfit(plain(known), chosen.without.x)[absent]
-        sd = noise_from_squares(misfit, n_fitted, problem)
+        misfit = misfit_of(plain(known), chosen.without.x)
+        squares = np.sum(np.asarray(sample.weights)[:, None] * misfit**2, axis=0)
+        sd = noise_from_squares(squares[absent], n_fitted, problem)
     return sd
-
-
-def squared_misfit(problem: Problem, x: FloatArray) -> FloatArray:
-    """Weighted sum of squared misfits of each voxel, shape (V,) [squared unit of measured].
-
-    Parameters
-    ----------
-    problem : Problem
-        V voxels.
-    x : ndarray, shape (P, V)
-        Parameters over their scales.
-
-    Returns
-    -------
-    ndarray, shape (V,)
-    """
-    curve = np.asarray(predict(problem, tuple(values_of(x, problem.model))))
-    weights = np.asarray(problem.weights)[:, None]
-    return np.sum(weights * (curve - np.asarray(problem.measured)) ** 2, axis=0)
 
 
 def _between(

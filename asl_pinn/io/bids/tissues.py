@@ -137,9 +137,9 @@ def fractions_from_t1(
 
     Examples
     --------
-    >>> gm, wm = fractions_from_t1(np.array([0.8, 1.0, 1.33, 2.0, 5.0]), 1.33, 0.83)
+    >>> gm, wm = fractions_from_t1(np.array([0.8, 1.0, 1.33, 2.1, 5.0]), 1.33, 0.83)
     >>> gm.round(2), wm.round(2)
-    (array([0.  , 0.45, 1.  , 0.52, 0.  ]), array([1.  , 0.55, 0.  , 0.  , 0.  ]))
+    (array([0.  , 0.45, 1.  , 0.47, 0.  ]), array([1.  , 0.55, 0.  , 0.  , 0.  ]))
     """
     sound = np.isfinite(t1) & (t1 > 0.0)
     rate = 1.0 / np.where(sound, t1, T1_FLUID)

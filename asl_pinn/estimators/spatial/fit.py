@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from typing import NamedTuple
 
 import jax
@@ -22,7 +23,8 @@ from asl_pinn.estimators.spatial.fields import (
 )
 from asl_pinn.estimators.spatial.hyperparameters import first_hyperparameters, update
 from asl_pinn.estimators.spatial.options import SpatialOptions, check
-from asl_pinn.estimators.spatial.posterior import gauss_newton_step
+from asl_pinn.estimators.spatial.order import best_of, candidates, prediction_error, some_slices
+from asl_pinn.estimators.spatial.posterior import EffectiveDof, data_cost, gauss_newton_step
 from asl_pinn.estimators.spatial.prior import Hyperparameters, given_neighbours
 from asl_pinn.estimators.spatial.sparse import (
     Found,
@@ -34,6 +36,8 @@ from asl_pinn.estimators.voxelwise.grid import initial_noise
 from asl_pinn.estimators.voxelwise.objective import check_measurements
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.problem import Problem
+
+_LOG = logging.getLogger(__name__)
 
 SD_FACTORS: dict[CovariatesName, ByParameter] = {
     "tissue": ByParameter.of(other=1.0, att=1.3),
@@ -64,9 +68,12 @@ _BOUND_TOLERANCE = 1e-4
 class _Fit(NamedTuple):
     """Where the rounds end: the mode, the one before the last step, draws; whether it settled."""
 
+    known: FieldProblem
     mode: Fields
     previous: Fields
     draws: Fields
+    effective_dof: EffectiveDof
+    hyperparameters: Hyperparameters
     settled: bool
     history: dict[str, FloatArray]
     sparse: Found
@@ -110,12 +117,11 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
     """
     check(options, problem.model.names)
     check_measurements(problem)
-    noise_sd = initial_noise(problem)
-    known = make_field_problem(problem, options)
-    key = jax.random.key(context.seed)
-    found = _solve(options, known, problem, noise_sd, key, context.progress)
+    options, found = _choose(options, problem, context)
     factors = SD_FACTORS[options.covariates](problem.model.names)
-    mode, previous, drawn, samples = jax.device_get(_to_maps(options, known, found, factors))
+    mode, previous, drawn, samples = jax.device_get(
+        _to_maps(options, found.known, found.mode, found.previous, found.draws, factors)
+    )
     sd = np.sqrt(np.mean((drawn - mode) ** 2, axis=0))
     at_rest = np.all(np.abs(mode - previous) <= _MOST_MOVEMENT * sd, axis=0)
     sd = np.asarray(factors, sd.dtype)[:, None] * sd
@@ -130,19 +136,36 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
     )
 
 
-def _solve(
-    options: SpatialOptions,
-    known: FieldProblem,
-    problem: Problem,
-    noise_sd: float,
-    key: Array,
-    progress: bool,
-) -> _Fit:
+def _choose(
+    options: SpatialOptions, problem: Problem, context: RunContext
+) -> tuple[SpatialOptions, _Fit]:
+    """Options of which nothing is open any more, and the fit with them."""
+    tried = candidates(options, problem)
+    sample = problem if len(tried) == 1 else some_slices(problem)
+    fits: dict[SpatialOptions, _Fit] = {}
+
+    def expected_error(one: SpatialOptions) -> float:
+        found = fits[one] = _solve(one, sample, context)
+        cost = data_cost(one, found.known, found.hyperparameters, found.mode)
+        error = prediction_error(cost, found.effective_dof)
+        _LOG.info("order %s: expected error %.0f in %d voxels", one.order, error, sample.n_voxels)
+        return error
+
+    chosen = best_of(tried, expected_error)
+    if sample is problem and chosen in fits:
+        return chosen, fits[chosen]
+    return chosen, _solve(chosen, problem, context)
+
+
+def _solve(options: SpatialOptions, problem: Problem, context: RunContext) -> _Fit:
     """Alternate steps of the fields and of the hyperparameters, until these no longer change.
 
     Where something is sparse, it is then asked for again under what the fields of the neighbours
     say, and the rounds go on from there.
     """
+    noise_sd = initial_noise(problem)
+    known = make_field_problem(problem, options)
+    key = jax.random.key(context.seed)
     sparse = first_sparse(options, known, problem)
     mode, draws = _start(options, known)
     mode = _with_sparse(known, mode, sparse)
@@ -160,7 +183,7 @@ def _solve(
             core, known, problem, hyperparameters.noise.sd, conditional, sparse
         )
 
-    with progress_bar(options.rounds, "spatial-map", shown=progress) as bar:
+    with progress_bar(options.rounds, "spatial-map", shown=context.progress) as bar:
         while len(rounds) < options.rounds and not settled:
             previous = mode
             mode, draws, effective_dof = gauss_newton_step(
@@ -181,7 +204,9 @@ def _solve(
     if sparse.fields:
         sparse = ask_grid()
     history = {name: np.asarray([record[name] for record in rounds]) for name in rounds[0]}
-    return _Fit(mode, previous, draws, settled, history, sparse)
+    return _Fit(
+        known, mode, previous, draws, effective_dof, hyperparameters, settled, history, sparse
+    )
 
 
 def _with_sparse(known: FieldProblem, mode: Fields, sparse: Found) -> Fields:
@@ -226,10 +251,14 @@ def _record(known: FieldProblem, hyperparameters: Hyperparameters) -> dict[str, 
 
 @functools.partial(jax.jit, static_argnames="options")
 def _to_maps(
-    options: SpatialOptions, known: FieldProblem, found: _Fit, factors: tuple[float, ...]
+    options: SpatialOptions,
+    known: FieldProblem,
+    mode: Fields,
+    previous: Fields,
+    draws: Fields,
+    factors: tuple[float, ...],
 ) -> tuple[Array, Array, Array, Array]:
     """Values of both modes, (P, V); of the draws as they are, and as samples, (S, P, V)."""
-    mode, draws = found.mode, found.draws
     drawn = jax.tree.map(jnp.add, mode, draws)
     stretched = Fields(
         tuple(
@@ -248,4 +277,4 @@ def _to_maps(
     def values(fields: Fields) -> Array:
         return jnp.stack(to_values(options, known, fields), axis=-2)
 
-    return values(mode), values(found.previous), values(drawn), values(samples)
+    return values(mode), values(previous), values(drawn), values(samples)

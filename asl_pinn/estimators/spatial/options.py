@@ -8,6 +8,9 @@ from asl_pinn.estimators.checks import require_numbers, require_spatial_dims
 from asl_pinn.estimators.covariates import CovariatesName
 from asl_pinn.estimators.options import ByParameter, fraction_option, option
 
+CHOSEN = 0
+"""Order of a roughness that the data choose."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SpatialOptions:
@@ -19,8 +22,9 @@ class SpatialOptions:
         "their logarithms.",
     )
     order: ByParameter = option(
-        ByParameter.of(other=2, cbf=1),
-        "What a smooth map keeps small: 1 for differences of neighbours, 2 for its Laplacian.",
+        ByParameter.of(other=CHOSEN, cbf=1),
+        "What a smooth map keeps small: 1 for differences of neighbours, 2 for its Laplacian; 0 "
+        "for the one of both whose maps are expected to predict new data better.",
     )
     edge_dof: ByParameter = option(
         ByParameter.of(other=3, cbf=1),
@@ -58,8 +62,8 @@ def check(options: SpatialOptions, names: tuple[str, ...]) -> None:
         If a number is out of range.
     """
     for name in names:
-        if options.order[name] not in (1, 2):
-            raise InputError(f"--order must be 1 or 2, it is {options.order[name]:g} for {name}")
+        if options.order[name] not in (CHOSEN, 1, 2):
+            raise InputError(f"--order must be 0, 1 or 2, it is {options.order[name]:g} for {name}")
         if not 0.0 <= options.edge_dof[name] < float("inf"):
             raise InputError(
                 f"--edge_dof must not be negative, it is {options.edge_dof[name]:g} for {name}"

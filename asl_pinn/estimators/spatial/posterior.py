@@ -128,6 +128,32 @@ def gauss_newton_step(
     return moved, draws, dof
 
 
+@functools.partial(jax.jit, static_argnames="options")
+def data_cost(
+    options: SpatialOptions, known: FieldProblem, hyperparameters: Hyperparameters, mode: Fields
+) -> Array:
+    """What the data add to the cost at a mode: half the squares of the misfits, soft-L1.
+
+    Parameters
+    ----------
+    options : SpatialOptions
+        Scale, loss.
+    known : FieldProblem
+        Data and what is known beforehand.
+    hyperparameters : Hyperparameters
+        Of the noise.
+    mode : Fields
+        Where.
+
+    Returns
+    -------
+    Array, shape ()
+        In squares of noise SDs.
+    """
+    misfit = _misfit(options, known, hyperparameters, mode, *mode.fields)
+    return soft_l1_cost(misfit.ravel(), options.f_scale)
+
+
 def _points(kinked: tuple[bool, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Points (K, P) and weights (K,) of the mean over standard normal numbers, where any are.
 

@@ -10,27 +10,22 @@ _LONGEST_STRIDE = 16.0
 
 
 def fixed_point(
-    renew: Callable[[FloatArray], tuple[FloatArray, float]],
-    start: FloatArray,
-    *,
-    tolerance: float,
-    most: int,
+    renew: Callable[[FloatArray], FloatArray], start: FloatArray, *, tolerance: float, most: int
 ) -> FloatArray:
-    """Follow a map that raises an objective until it changes nothing more.
+    """Follow a map until it changes nothing more.
 
-    Each two plain rounds are followed by a leap along them (SQUAREM, scheme S3), which is taken
-    back if the objective falls.
+    Each two plain rounds are followed by a leap along them (SQUAREM, scheme S3).
 
     Parameters
     ----------
     renew : callable
-        State, shape (N,), to the next one and to the objective at the former.
+        State, shape (N,), to the next one.
     start : ndarray, shape (N,)
         State to begin with.
     tolerance : float
         Largest change of an entry by a plain round that counts as none.
     most : int
-        Evaluations of the map.
+        Evaluations of the map, 2 or more.
 
     Returns
     -------
@@ -44,22 +39,19 @@ def fixed_point(
     --------
     >>> import numpy as np
     >>> def renew(x):
-    ...     return 0.9 * x + 0.1, -float((x**2 - 2.0 * x).sum())
+    ...     return 0.9 * x + 0.1
     >>> fixed_point(renew, np.array([0.0, 3.0]), tolerance=1e-9, most=10).round(6).tolist()
     [1.0, 1.0]
     """
-    here, plain, least = start, start, -np.inf
-    for _ in range(max(1, most // 2)):
-        once, value = renew(here)
-        if not value >= least:
-            here = plain
-            once, value = renew(here)
-        change = once - here
-        twice, least = renew(once)
-        bend = twice - once - change
+    here = start
+    for _ in range(most // 2):
+        once = renew(here)
+        twice = renew(once)
+        change, bend = once - here, twice - 2.0 * once + here
         if np.max(np.abs(twice - once)) <= tolerance:
-            return twice
+            break
         stride = np.linalg.norm(change) / max(float(np.linalg.norm(bend)), tolerance**2)
         stride = np.clip(stride, 1.0, _LONGEST_STRIDE)
-        here, plain = here + 2.0 * stride * change + stride**2 * bend, twice
-    return plain
+        leap = here + 2.0 * stride * change + stride**2 * bend
+        here = leap if np.isfinite(leap).all() else twice
+    return twice

@@ -8,8 +8,8 @@ smooth parameters are held at their centres.
 
 import dataclasses
 import functools
-from collections.abc import Iterable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ from asl_pinn.numerics.least_squares import determinant_small, soft_l1, solve_sm
 from asl_pinn.problem import Problem, join, split
 
 _DEFAULTS = NllsOptions()
-_BLOCK = 4
+_BLOCK = 8
 _SWEEPS = 2
 _DEEPEST_CUT = 8.0  # SDs below 0 at which a truncated normal distribution counts as all but nothing
 
@@ -244,8 +244,8 @@ def profile(problem: Problem, curves: Curves, grid: Grid, f_scale: ArrayLike) ->
     # Curves that are alike up to rounding must not make the normal equations indefinite.
     ridge = 1.0 + (32.0 * real.eps if len(curves) > 1 else 0.0)
 
-    def at(points: Array) -> Profile:
-        """Of B grid points: rows of the curves, shape (L, B), to leaves of shape (B, V)."""
+    def at(points: tuple[Array, ...]) -> Profile:
+        """Of B grid points: rows of the curves, L arrays of shape (B,), to leaves (B, V)."""
         chosen = [column[:, row] for column, row in zip(columns, points, strict=True)]
 
         def entry(i: int, k: int) -> Array:
@@ -261,18 +261,27 @@ def profile(problem: Problem, curves: Curves, grid: Grid, f_scale: ArrayLike) ->
         )
         return Profile(_total(soft_l1(gap, f_scale) for gap in gaps), amplitudes, information)
 
-    # Some points at a time: loops over them and the voxels are then long enough to run fast, and
-    # what they leave still fits into the cache.
-    n_points = len(rows[0])
-    n_blocks = -(-n_points // _BLOCK)
-    missing = n_blocks * _BLOCK - n_points
-    blocks = np.pad(np.stack(rows), ((0, 0), (0, missing)), mode="edge")
-    blocks = blocks.reshape(len(rows), n_blocks, -1).swapaxes(0, 1)
-    tried: Profile = jax.tree.map(
-        lambda values: values.reshape(-1, values.shape[-1])[:n_points],
-        jax.lax.map(at, jnp.asarray(blocks)),
-    )
+    tried: Profile = _in_blocks(at, tuple(map(jnp.asarray, rows)))
     return tried
+
+
+def _in_blocks(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """Apply a function to some grid points at a time; all leaves have these first.
+
+    Loops over points and voxels are then long enough to run fast, and what they leave still fits
+    into the cache.
+    """
+    n_points = len(jax.tree.leaves(arrays)[0])
+    missing = -n_points % _BLOCK
+
+    def cut(values: Array) -> Array:
+        if missing:
+            widths = [(0, missing)] + [(0, 0)] * (values.ndim - 1)
+            values = jnp.pad(values, widths, mode="edge")
+        return values.reshape(-1, _BLOCK, *values.shape[1:])
+
+    done = jax.lax.map(function, jax.tree.map(cut, arrays))
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:])[:n_points], done)
 
 
 def posterior(
@@ -301,6 +310,25 @@ def posterior(
     -------
     Posterior
     """
+    log_likelihood, means, variances = _in_blocks(
+        lambda some: _integrated(some, population, model), tried
+    )
+    log_prior = jnp.zeros_like(log_likelihood[:, :1])
+    for normal, values in zip(population.kinked, points, strict=True):
+        log_prior -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
+    log_prior -= jax.nn.logsumexp(log_prior, axis=0)
+    log_joint = log_likelihood + log_prior
+    # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
+    largest = jnp.max(log_joint, axis=0)
+    weight = jnp.exp(log_joint - largest)
+    total = jnp.sum(weight, axis=0)
+    return Posterior(weight / total, means, variances, largest + jnp.log(total))
+
+
+def _integrated(
+    tried: Profile, population: PopulationPrior, model: KineticModel
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+    """Log likelihood of grid points, and means and variances of the amplitudes at each."""
     typical = [p.typical for p in model.linear]
     linear = range(len(typical))
     best = [unit * values for unit, values in zip(typical, tried.amplitudes, strict=True)]
@@ -324,16 +352,7 @@ def posterior(
         if p.sparse:
             means[i], variances[i], positive = _truncated(means[i], variances[i])
             log_likelihood += jnp.log(2.0 * positive)
-    log_prior = jnp.zeros_like(log_likelihood[:, :1])
-    for normal, values in zip(population.kinked, points, strict=True):
-        log_prior -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
-    log_prior -= jax.nn.logsumexp(log_prior, axis=0)
-    log_joint = log_likelihood + log_prior
-    # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
-    largest = jnp.max(log_joint, axis=0)
-    weight = jnp.exp(log_joint - largest)
-    total = jnp.sum(weight, axis=0)
-    return Posterior(weight / total, tuple(means), tuple(variances), largest + jnp.log(total))
+    return log_likelihood, tuple(means), tuple(variances)
 
 
 def _truncated(mean: Array, variance: Array) -> tuple[Array, Array, Array]:

@@ -41,8 +41,8 @@ from asl_pinn.problem import Problem, take
 _FIRST_FRACTION = 0.1
 _LEAST_FRACTION = 1e-4
 _LOGITS = np.log(_LEAST_FRACTION / (1.0 - _LEAST_FRACTION)) * np.array([1.0, -1.0])
-_ROUNDS = 80
-_SETTLED = 2e-3
+_ROUNDS = 60
+_SETTLED = 5e-4
 """Change of a mean over its scale, of the logarithm of an SD, or of the fraction's logit."""
 _PSEUDO_VOXELS = 4.0
 """Voxels' worth of the first guess of a component's distribution, so that none is enough."""
@@ -78,13 +78,12 @@ class _Tile(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """Sums over voxels: of those that have the component, of log evidences, and by parameter.
+    """Sums over voxels: of those that have the component, and of moments of each parameter.
 
-    Of each parameter, first and second moments; of those of the component, in voxels that have it.
+    First and second ones; of parameters of the component, in voxels that have it.
     """
 
     present: Any
-    log_evidence: Any
     moments: dict[str, tuple[Any, Any]]
 
 
@@ -155,13 +154,13 @@ def mixture_prior(problem: Problem, options: NllsOptions, begin: Mixture | None 
     tiles = _tiles(sample, options)
     models = searched(small), searched(model)
 
-    def renew(state: FloatArray) -> tuple[FloatArray, float]:
+    def renew(state: FloatArray) -> FloatArray:
         now, share = _unpacked(state, model)
         constants = jax.tree.map(lambda value: np.asarray(value, sample.dtype), (now, share))
         parts = [_expected(models, tile, *constants, options) for tile in tiles]
         told = jax.tree.map(lambda *each: float(np.sum(each, dtype=np.float64)), *parts)
         new, share = _maximised(told, now, first, model, sample.n_voxels)
-        return _packed(new, share, model), told.log_evidence + _log_prior(now, first, model)
+        return _packed(new, share, model)
 
     found = fixed_point(renew, _packed(normals, fraction, model), tolerance=_SETTLED, most=_ROUNDS)
     settled, share = jax.tree.map(
@@ -212,8 +211,8 @@ def _expected(
         at = posterior(tried, population(model, normals), grid.points, model)
         found.append((_moments(model, grid, at), at.log_evidence))
     (without, log_without), (whole, log_whole) = found
-    log_without, log_whole = jnp.log1p(-fraction) + log_without, jnp.log(fraction) + log_whole
-    present = tile.weight * jax.nn.sigmoid(log_whole - log_without)
+    log_odds = jnp.log(fraction) - jnp.log1p(-fraction) + log_whole - log_without
+    present = tile.weight * jax.nn.sigmoid(log_odds)
     moments: dict[str, tuple[Any, Any]] = {}
     for name, of_whole in whole.items():
         sums = [present @ moment for moment in of_whole]
@@ -223,8 +222,7 @@ def _expected(
                 each + absent @ moment for each, moment in zip(sums, without[name], strict=True)
             ]
         moments[name] = sums[0], sums[1]
-    log_evidence = tile.weight @ jnp.logaddexp(log_without, log_whole)
-    return _Told(jnp.sum(present), log_evidence, moments)
+    return _Told(jnp.sum(present), moments)
 
 
 def _maximised(
@@ -250,19 +248,6 @@ def _maximised(
         new[p.name] = Normal(centre, max(squares / count - centre**2, 1e-12) ** 0.5)
     share = np.clip(told.present / n_voxels, _LEAST_FRACTION, 1.0 - _LEAST_FRACTION)
     return new, float(share)
-
-
-def _log_prior(
-    now: Mapping[str, Normal], first: Mapping[str, Normal], model: KineticModel
-) -> float:
-    """What pseudo-voxels add to the log evidence."""
-    total = 0.0
-    for name in _own(model):
-        if model[name].knowledge is None:
-            (mean, sd), (guess, spread) = _numbers(now[name]), _numbers(first[name])
-            square = spread**2 + (guess - mean) ** 2
-            total -= _PSEUDO_VOXELS * (np.log(sd) + 0.5 * square / sd**2)
-    return total
 
 
 def _numbers(normal: Normal) -> tuple[float, float]:

@@ -20,7 +20,7 @@ _REFUSED = 0.1  # quantile of the bounds by which a model is refused
 _TOLD = 0.9  # of the SD of a prior: where the data leave more, they add hardly anything to it
 
 
-def check_identifiable(problem: Problem, noise_sd: float | None = None) -> tuple[str, ...]:
+def check_identifiable(problem: Problem) -> tuple[str, ...]:
     """Refuse a sum of models that the protocol cannot determine; tell what follows priors.
 
     The Cramér-Rao bound is taken at values about typical ones. A model is refused where, in nine of
@@ -32,10 +32,7 @@ def check_identifiable(problem: Problem, noise_sd: float | None = None) -> tuple
     ----------
     problem : Problem
         Of V voxels, its model as estimators fit it (`KineticModel.softened`); of the measurements,
-        their noise is all that matters.
-    noise_sd : float, optional
-        Standard deviation of one difference image [unit of measured]; estimated from the
-        data unless given.
+        their noise is all that matters, which is estimated from them unless it is known.
 
     Returns
     -------
@@ -52,8 +49,7 @@ def check_identifiable(problem: Problem, noise_sd: float | None = None) -> tuple
         return ()  # nothing simpler to use instead; the methods say how many delays they need
     if model.needs_fractions:
         return ()  # single voxels cannot tell tissues apart, but voxels of other fractions beside
-    if noise_sd is None:
-        noise_sd = _noise(problem)
+    noise_sd = _noise(problem)
     undetermined = _undetermined(problem, _bounds(problem, noise_sd, _REFUSED))
     bounds = _bounds(problem, noise_sd, 0.5)
     if undetermined:
@@ -80,6 +76,8 @@ def check_identifiable(problem: Problem, noise_sd: float | None = None) -> tuple
 
 def _noise(problem: Problem) -> float:
     """Noise of the data, or, where there are too few to tell, a hundredth of the signal."""
+    if problem.noise_sd is not None:
+        return float(problem.noise_sd)
     searched = len(problem.model.linear) + len(problem.model.kinked)
     if problem.model.linear and problem.n_measurements > searched:
         return initial_noise(problem)

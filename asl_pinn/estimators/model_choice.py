@@ -21,6 +21,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.estimators.identifiability import check_identifiable
 from asl_pinn.estimators.voxelwise import sparse
 from asl_pinn.estimators.voxelwise.grid import grid_posterior
+from asl_pinn.estimators.voxelwise.mixture import Mixture, mixture_prior, normals_of
 from asl_pinn.estimators.voxelwise.objective import NllsOptions, n_determined, with_noise
 from asl_pinn.estimators.voxelwise.uncertainty import population_prior
 from asl_pinn.models.base import KineticModel, Parameter
@@ -92,13 +93,16 @@ def choose_model(
         return ModelChoice(first, f"{obstacle}, tissue alone is fitted")
     index = np.linspace(0, problem.n_voxels - 1, min(_SAMPLE, problem.n_voxels)).astype(int)
     sample = take(problem, index)
-    known = with_noise(sample, sparse.noise(sample, _OPTIONS))
-    alone = _alone(sparse.plain(known))
+    # Chunks as the fit of all voxels has them, so that both are served by the same compilations.
+    n_voxels = problem.n_voxels
+    noise_sd, mixture = sparse.noise_and_mixture(sample, _OPTIONS, n_voxels=n_voxels)
+    known = with_noise(sample, noise_sd)
+    alone = _alone(sparse.plain(known), n_voxels)
     predicted: FloatArray | None = None  # by tissue alone, once it is needed
     compared = [Candidate(first, 0.0, 0.0, 0.0)]
     chosen, reason = compared[0], ""
     for name, model in zip(others, fitted, strict=True):
-        scored = _best(dataclasses.replace(known, model=model))
+        scored = _best(dataclasses.replace(known, model=model), mixture, n_voxels)
         paid = 0.5 * np.log(sample.n_voxels) * _n_hyperparameters(model) / sample.n_voxels
         candidate = Candidate(
             name, _mean_gain(scored.evidence, alone.evidence) - float(paid), None, scored.fraction
@@ -113,7 +117,9 @@ def choose_model(
             reason = reason or _against(candidate, chosen)
             break
         try:
-            check_identifiable(dataclasses.replace(problem, model=scored.model))
+            check_identifiable(
+                with_noise(dataclasses.replace(problem, model=scored.model), noise_sd)
+            )
         except InputError as error:
             reason = reason or str(error)
             break
@@ -142,8 +148,9 @@ def sparse_probability(problem: Problem) -> dict[str, FloatArray]:
     amplitudes = components(problem.model)
     if not amplitudes or problem.model.needs_fractions:
         return {}
-    known = with_noise(problem, sparse.noise(problem, _OPTIONS))
-    probability = sparse.select(known, _OPTIONS).probability
+    noise_sd, mixture = sparse.noise_and_mixture(problem, _OPTIONS)
+    known = with_noise(problem, noise_sd)
+    probability = sparse.select(known, _OPTIONS, begin=mixture).probability
     return dict.fromkeys(amplitudes, probability)
 
 
@@ -195,12 +202,12 @@ def _mean_gain(ours: FloatArray, theirs: FloatArray) -> float:
     return float(np.mean(ours - theirs, dtype=np.float64))
 
 
-def _alone(problem: Problem) -> _Scored:
+def _alone(problem: Problem, n_voxels: int) -> _Scored:
     """Of the model of tissue alone."""
     population = population_prior(problem, _OPTIONS)
 
     def evidence(each: Problem) -> FloatArray:
-        return grid_posterior(each, _OPTIONS, population).log_evidence
+        return grid_posterior(each, _OPTIONS, population, n_voxels=n_voxels).log_evidence
 
     whole = evidence(problem)
     return _Scored(
@@ -208,20 +215,24 @@ def _alone(problem: Problem) -> _Scored:
     )
 
 
-def _best(problem: Problem) -> _Scored:
+def _best(problem: Problem, begin: Mixture | None, n_voxels: int) -> _Scored:
     """Of a model with a sparse component, at the best of some values of what voxels share."""
     shared = [p for p in problem.model.parameters if p.shared]
     trials = [{p.name: _shifted(p, n) for p in shared} for n in (_TRIED if shared else (0.0,))]
     tried = [
         dataclasses.replace(problem, model=models.fix(problem.model, **values)) for values in trials
     ]
-    mixtures = [sparse.mixture_prior(each, _OPTIONS) for each in tried]
-    evidences = [_of_mixture(*each) for each in zip(tried, mixtures, strict=True)]
+    mixtures = [mixture_prior(each, _OPTIONS, begin) for each in tried]
+
+    def evidence(each: Problem, mixture: Mixture) -> FloatArray:
+        return _of_mixture(each, mixture, n_voxels)
+
+    evidences = list(map(evidence, tried, mixtures))
     best = int(np.argmax([np.mean(each, dtype=np.float64) for each in evidences]))
     mixture, whole = mixtures[best], evidences[best]
 
     def prediction() -> FloatArray:
-        left = (_of_mixture(each, mixture) for each in _leaving_out(tried[best]))
+        left = (evidence(each, mixture) for each in _leaving_out(tried[best]))
         return _predictive(whole, left)
 
     return _Scored(tried[best].model, whole, prediction, float(np.asarray(mixture.fraction)))
@@ -234,12 +245,11 @@ def _shifted(p: Parameter, n_sd: float) -> float:
     return float(np.clip(p.prior.mean + n_sd * p.prior.sd, p.lower, p.upper))
 
 
-def _of_mixture(problem: Problem, mixture: sparse.Mixture) -> FloatArray:
+def _of_mixture(problem: Problem, mixture: Mixture, n_voxels: int) -> FloatArray:
     """Log evidence of each voxel, whether it has the component or not, shape (V,)."""
-    model, fraction = problem.model, np.asarray(mixture.fraction)
-    names = [p.name for p in (*model.linear, *model.kinked)]
-    normals = dict(zip(names, (*mixture.whole.linear, *mixture.whole.kinked), strict=True))
-    found = sparse.select_under(problem, _OPTIONS, normals, mixture.fraction)
+    fraction = np.asarray(mixture.fraction)
+    normals = normals_of(problem.model, mixture.whole)
+    found = sparse.select_under(problem, _OPTIONS, normals, fraction, n_voxels=n_voxels)
     return np.logaddexp(
         np.log1p(-fraction) + found.without.log_evidence,
         np.log(fraction) + found.whole.log_evidence,

@@ -21,12 +21,11 @@ from asl_pinn.estimators.neural.deviations import (
     starts_of,
 )
 from asl_pinn.estimators.voxelwise.grid import Normal, make_grid
+from asl_pinn.estimators.voxelwise.mixture import Mixture, normals_of
 from asl_pinn.estimators.voxelwise.objective import NllsOptions, check, values_of, with_noise
 from asl_pinn.estimators.voxelwise.sparse import (
-    Mixture,
     Selection,
-    mixture_prior,
-    noise,
+    noise_and_mixture,
     plain,
     select,
     select_under,
@@ -69,8 +68,10 @@ def find_sparse(problem: Problem) -> Found:
         If there are too few measurements, or the model cannot be fitted to them.
     """
     check(problem, _GRID)
-    known = with_noise(problem, noise(problem, _GRID))
-    return Found(mixture_prior(known, _GRID), _rest(known, select(known, _GRID)))
+    noise_sd, mixture = noise_and_mixture(problem, _GRID)
+    known = with_noise(problem, noise_sd)
+    chosen = select(known, _GRID, begin=mixture)
+    return Found(chosen.mixture, _rest(known, chosen))
 
 
 def with_sparse(fields: Estimate, found: Found, problem: Problem, *, deviations: bool) -> Estimate:
@@ -139,8 +140,7 @@ def _normals(
 ) -> dict[str, Normal]:
     """Prior of each parameter in each voxel: the field's, or the component's distribution."""
     model = problem.model
-    population = (*mixture.whole.linear, *mixture.whole.kinked)
-    normals = dict(zip((p.name for p in (*model.linear, *model.kinked)), population, strict=True))
+    normals = normals_of(model, mixture.whole)
     for p, at, size in zip(plain(problem).model.parameters, field, sd, strict=True):
         normals[p.name] = Normal(p.scale * at, p.scale * size)
 

@@ -8,7 +8,7 @@ smooth parameters are held at their centres.
 
 import dataclasses
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
-from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray
+from asl_pinn.estimators.voxelwise.curves import Curves, Grid, map_on_grid
+from asl_pinn.estimators.voxelwise.curves import make_grid as make_grid
 from asl_pinn.estimators.voxelwise.objective import (
     QUADRATIC,
     NllsOptions,
@@ -32,10 +33,10 @@ from asl_pinn.estimators.voxelwise.objective import (
 )
 from asl_pinn.models.base import KineticModel, Parameter
 from asl_pinn.numerics.least_squares import determinant_small, soft_l1, solve_small
-from asl_pinn.problem import Problem, bases, join, map_voxels, split
+from asl_pinn.problem import Problem, join, split
 
 _DEFAULTS = NllsOptions()
-_MOST_COMBINATIONS = 1024
+_BLOCK = 8
 _SWEEPS = 2
 _DEEPEST_CUT = 8.0  # SDs below 0 at which a truncated normal distribution counts as all but nothing
 
@@ -129,27 +130,6 @@ class Posterior(NamedTuple):
     log_evidence: Array
 
 
-class Grid(NamedTuple):
-    """Values of K kinked parameters that are tried, and their combinations.
-
-    Attributes
-    ----------
-    axes : tuple of K Array, each of shape (G_k,)
-        Evenly spaced values, in the parameter's unit.
-    which : tuple of K ndarray of int, each of shape (G,)
-        Which of them each of G combinations has; on the host, so that shapes are known. A parameter
-        that follows another is tried at the values of that one up to its own.
-    """
-
-    axes: tuple[Array, ...]
-    which: tuple[NDArray[np.intp], ...]
-
-    @property
-    def points(self) -> tuple[Array, ...]:
-        """Value of each parameter at each combination: K arrays of shape (G,)."""
-        return tuple(axis[index] for axis, index in zip(self.axes, self.which, strict=True))
-
-
 def grid_posterior(
     problem: Problem,
     options: NllsOptions,
@@ -181,15 +161,25 @@ def grid_posterior(
         population = first_population(problem)
     weight = np.asarray(prior_weight, problem.dtype)
     by_voxel = any(np.ndim(leaf) for leaf in jax.tree.leaves(population))
-    found: GridPosterior[FloatArray] = map_voxels(
+    found: GridPosterior[FloatArray] = map_on_grid(
         _grid_posterior,
         problem,
+        options,
         (population,) if by_voxel else (),
         (weight, options) if by_voxel else (population, weight, options),
-        chunk_size=options.chunk_size,
         n_voxels=n_voxels,
     )
-    return found
+    return found._replace(x=_of_all_parameters(found.x, problem))
+
+
+def _of_all_parameters(x: FloatArray, problem: Problem) -> FloatArray:
+    """Of the parameters in order, (P, V), from the amplitudes and kinked ones."""
+    model = problem.model
+    rows = dict(zip((p.name for p in (*model.linear, *model.kinked)), x, strict=True))
+    for p, centre in zip(model.parameters, centres_inside(problem), strict=True):
+        if p.name not in rows:
+            rows[p.name] = np.broadcast_to(np.asarray(centre, x.dtype) / p.scale, x.shape[1:])
+    return np.stack([rows[name] for name in model.names]).astype(x.dtype)
 
 
 def first_population(problem: Problem) -> PopulationPrior:
@@ -216,53 +206,17 @@ def first_population(problem: Problem) -> PopulationPrior:
     return PopulationPrior(tuple(map(normal, model.linear)), tuple(map(normal, model.kinked)))
 
 
-def make_grid(model: KineticModel, options: NllsOptions, dtype: np.dtype[Any]) -> Grid:
-    """Choose the values of the kinked parameters that are tried.
-
-    Parameters
-    ----------
-    model : KineticModel
-        With K kinked parameters, each with its bounds.
-    options : NllsOptions
-        Number of values.
-    dtype : dtype
-        Floating-point type of the result.
-
-    Returns
-    -------
-    Grid
-    """
-    kinked = {p.name: p for p in model.kinked}
-    leaders = {p.name: p.follows for p in kinked.values() if p.follows in kinked}
-    count = options.grid
-    if len(kinked) > 1:  # the work is the product of the counts
-        count = min(count, int(_MOST_COMBINATIONS ** (1.0 / len(kinked)) + 1e-9))
-
-    def axis(p: Parameter) -> Array:
-        leader = kinked[leaders.get(p.name, p.name)]
-        values = jnp.linspace(leader.lower, leader.upper, count, dtype=dtype)
-        return jnp.clip(values, p.lower, p.upper) if p.name in leaders else values
-
-    counts = (count,) * len(kinked)
-    meshes = np.indices(counts).reshape(len(kinked), count ** len(kinked))
-    index = dict(zip(kinked, meshes, strict=True))
-    allowed = np.ones(count ** len(kinked), bool)
-    for name, leader in leaders.items():
-        allowed &= index[name] <= index[leader]
-    return Grid(
-        tuple(map(axis, kinked.values())), tuple(which[allowed] for which in index.values())
-    )
-
-
-def profile(problem: Problem, points: tuple[Array, ...], f_scale: ArrayLike) -> Profile:
+def profile(problem: Problem, curves: Curves, grid: Grid, f_scale: ArrayLike) -> Profile:
     """Best amplitudes at each grid point, by weighted least squares, and their soft-L1 cost.
 
     Parameters
     ----------
     problem : Problem
-        V voxels, whose noise is known.
-    points : tuple of K Array, each of shape (G,)
-        Values of the kinked parameters.
+        V voxels, whose noise is known; its model need not have the curves.
+    curves : Curves
+        Of these voxels.
+    grid : Grid
+        Of G points.
     f_scale : array_like, shape ()
         Misfit, in noise SDs, where the loss turns linear.
 
@@ -273,37 +227,61 @@ def profile(problem: Problem, points: tuple[Array, ...], f_scale: ArrayLike) -> 
     """
     roots = jnp.sqrt(problem.weights) / problem.noise_sd
     measured = tuple(map(jnp.multiply, roots, problem.measured))
-    centres = dict(zip(problem.model.names, centres_inside(problem), strict=True))
-    curves = bases(problem, [centres[p.name] for p in problem.model.smooth], roots)
+    factors = roots[:, None] * problem.tissue.m0
+    columns, rows = [], []
+    for curve in curves:
+        axes = curve.shape[1:-1]
+        columns.append(factors[:, None] * curve.reshape(len(curve), -1, curve.shape[-1]))
+        own = [
+            index if size > 1 else 0 * index for index, size in zip(grid.which, axes, strict=True)
+        ]
+        rows.append(np.ravel_multi_index(own, axes) if axes else np.zeros(1, np.intp))
     squares = jnp.mean(jnp.square(problem.measured), axis=-1)
     signal = jnp.mean(problem.weights * squares) / problem.noise_sd**2
     real = jnp.finfo(signal.dtype)
     least = real.eps * signal + real.tiny  # where no label has arrived
-    amplitudes_of = range(len(problem.model.linear))
+    amplitudes_of = range(len(curves))
     # Curves that are alike up to rounding must not make the normal equations indefinite.
-    ridge = 1.0 + (32.0 * real.eps if len(amplitudes_of) > 1 else 0.0)
+    ridge = 1.0 + (32.0 * real.eps if len(curves) > 1 else 0.0)
 
-    def at(kinked: tuple[Array, ...]) -> Profile:
-        rows = tuple(curve(*kinked) for curve in curves)
-        columns = tuple(zip(*rows, strict=True))
+    def at(points: tuple[Array, ...]) -> Profile:
+        """Of B grid points: rows of the curves, L arrays of shape (B,), to leaves (B, V)."""
+        chosen = [column[:, row] for column, row in zip(columns, points, strict=True)]
 
         def entry(i: int, k: int) -> Array:
-            product = _total(map(jnp.multiply, columns[i], columns[k]))
+            product = _total(map(jnp.multiply, chosen[i], chosen[k]))
             return ridge * product + least if i == k else product
 
         information = tuple(tuple(entry(i, k) for k in amplitudes_of) for i in amplitudes_of)
-        side = [_total(map(jnp.multiply, column, measured)) for column in columns]
+        side = [_total(map(jnp.multiply, column, measured)) for column in chosen]
         amplitudes = solve_small(information, side)
         gaps = (
             _total(map(jnp.multiply, amplitudes, row)) - value
-            for row, value in zip(rows, measured, strict=True)
+            for *row, value in zip(*chosen, measured, strict=True)
         )
         return Profile(_total(soft_l1(gap, f_scale) for gap in gaps), amplitudes, information)
 
-    if points:
-        tried: Profile = jax.lax.map(at, points)
-        return tried
-    return jax.tree.map(lambda values: values[None], at(()))
+    tried: Profile = _in_blocks(at, tuple(map(jnp.asarray, rows)))
+    return tried
+
+
+def _in_blocks(function: Callable[[Any], Any], arrays: Any) -> Any:
+    """Apply a function to some grid points at a time; all leaves have these first.
+
+    Loops over points and voxels are then long enough to run fast, and what they leave still fits
+    into the cache.
+    """
+    n_points = len(jax.tree.leaves(arrays)[0])
+    missing = -n_points % _BLOCK
+
+    def cut(values: Array) -> Array:
+        if missing:
+            widths = [(0, missing)] + [(0, 0)] * (values.ndim - 1)
+            values = jnp.pad(values, widths, mode="edge")
+        return values.reshape(-1, _BLOCK, *values.shape[1:])
+
+    done = jax.lax.map(function, jax.tree.map(cut, arrays))
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:])[:n_points], done)
 
 
 def posterior(
@@ -332,6 +310,25 @@ def posterior(
     -------
     Posterior
     """
+    log_likelihood, means, variances = _in_blocks(
+        lambda some: _integrated(some, population, model), tried
+    )
+    log_prior = jnp.zeros_like(log_likelihood[:, :1])
+    for normal, values in zip(population.kinked, points, strict=True):
+        log_prior -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
+    log_prior -= jax.nn.logsumexp(log_prior, axis=0)
+    log_joint = log_likelihood + log_prior
+    # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
+    largest = jnp.max(log_joint, axis=0)
+    weight = jnp.exp(log_joint - largest)
+    total = jnp.sum(weight, axis=0)
+    return Posterior(weight / total, means, variances, largest + jnp.log(total))
+
+
+def _integrated(
+    tried: Profile, population: PopulationPrior, model: KineticModel
+) -> tuple[Array, tuple[Array, ...], tuple[Array, ...]]:
+    """Log likelihood of grid points, and means and variances of the amplitudes at each."""
     typical = [p.typical for p in model.linear]
     linear = range(len(typical))
     best = [unit * values for unit, values in zip(typical, tried.amplitudes, strict=True)]
@@ -355,16 +352,7 @@ def posterior(
         if p.sparse:
             means[i], variances[i], positive = _truncated(means[i], variances[i])
             log_likelihood += jnp.log(2.0 * positive)
-    log_prior = jnp.zeros_like(log_likelihood[:, :1])
-    for normal, values in zip(population.kinked, points, strict=True):
-        log_prior -= 0.5 * ((values[:, None] - normal.mean) / normal.sd) ** 2
-    log_prior -= jax.nn.logsumexp(log_prior, axis=0)
-    log_joint = log_likelihood + log_prior
-    # Over the largest in each voxel, as exponentials of costs of hundreds would all be 0.
-    largest = jnp.max(log_joint, axis=0)
-    weight = jnp.exp(log_joint - largest)
-    total = jnp.sum(weight, axis=0)
-    return Posterior(weight / total, tuple(means), tuple(variances), largest + jnp.log(total))
+    return log_likelihood, tuple(means), tuple(variances)
 
 
 def _truncated(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
@@ -373,11 +361,11 @@ def _truncated(mean: Array, variance: Array) -> tuple[Array, Array, Array]:
     cut = jnp.maximum(mean / sd, -_DEEPEST_CUT)
     above = jax.scipy.special.ndtr(cut)
     # Inverse Mills ratio; where next to nothing lies above 0, what does is exponential.
-    ratio = jnp.exp(jax.scipy.stats.norm.logpdf(cut) - jax.scipy.special.log_ndtr(cut))
+    ratio = jax.scipy.stats.norm.pdf(cut) / above
     return (
         sd * jnp.maximum(cut + ratio, 0.0),
         variance * jnp.clip(1.0 - ratio * (ratio + cut), 0.0, 1.0),
-        jnp.maximum(above, jnp.finfo(above.dtype).tiny),
+        above,
     )
 
 
@@ -434,11 +422,15 @@ def mean_values(problem: Problem) -> tuple[float, ...]:
 
 
 def _grid_posterior(
-    problem: Problem, population: PopulationPrior, prior_weight: Array, options: NllsOptions
+    problem: Problem,
+    curves: Curves,
+    population: PopulationPrior,
+    prior_weight: Array,
+    options: NllsOptions,
 ) -> GridPosterior[Array]:
     grid = make_grid(problem.model, options, problem.dtype)
     points = grid.points
-    tried = profile(problem, points, options.f_scale)
+    tried = profile(problem, curves, grid, options.f_scale)
     probability, means, variances, log_evidence = posterior(
         tried, population, points, problem.model
     )

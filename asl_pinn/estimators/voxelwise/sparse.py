@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
@@ -20,18 +19,13 @@ from numpy.typing import NDArray
 from asl_pinn.arrays import FloatArray, IntArray
 from asl_pinn.estimators.base import Estimate
 from asl_pinn.estimators.voxelwise.grid import (
-    Grid,
     GridPosterior,
     Normal,
-    PopulationPrior,
-    Posterior,
-    first_population,
     grid_posterior,
     initial_noise,
     make_grid,
-    posterior,
-    profile,
 )
+from asl_pinn.estimators.voxelwise.mixture import Mixture, mixture_prior, population
 from asl_pinn.estimators.voxelwise.objective import (
     NllsOptions,
     misfit_of,
@@ -44,32 +38,11 @@ from asl_pinn.models.base import KineticModel
 from asl_pinn.models.compose import components, without_sparse
 from asl_pinn.problem import Problem, take
 
-_FIRST_FRACTION = 0.1
-_LEAST_FRACTION = 1e-4
-_ROUNDS = 60
 _NOISE_ROUNDS = 2
 _FEWEST = 0.05
 """Fraction of voxels without the component that is enough to tell the noise from."""
-_PSEUDO_VOXELS = 4.0
-"""Voxels' worth of the first guess of a component's distribution, so that none is enough."""
 
 A = TypeVar("A", FloatArray, Array)
-
-
-class Mixture(NamedTuple):
-    """Distribution of the parameters over voxels, some of which have a sparse component.
-
-    Attributes
-    ----------
-    fraction : array_like, shape ()
-        Of the voxels that have it.
-    without, whole : PopulationPrior
-        Of the parameters of voxels without and with it.
-    """
-
-    fraction: ArrayLike
-    without: PopulationPrior
-    whole: PopulationPrior
 
 
 class Selection(NamedTuple, Generic[A]):
@@ -81,11 +54,14 @@ class Selection(NamedTuple, Generic[A]):
         Of both models.
     log_odds : ndarray, shape (V,)
         That a voxel has the component.
+    mixture : Mixture
+        Under which.
     """
 
     without: GridPosterior[A]
     whole: GridPosterior[A]
     log_odds: A
+    mixture: Mixture
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -138,8 +114,9 @@ def fit_sparse(
         amplitude that the data leave open. Those of the other parameters include what the
         other of the two models would make of the voxel, by its probability.
     """
-    known = with_noise(problem, noise(problem, options))
-    chosen = select(known, options)
+    sd_of_noise, mixture = noise_and_mixture(problem, options)
+    known = with_noise(problem, sd_of_noise)
+    chosen = select(known, options, begin=mixture)
     names, small = problem.model.names, plain(known)
     values = np.zeros((len(names), problem.n_voxels), problem.dtype)
     sd, status = np.zeros_like(values), np.zeros(problem.n_voxels, np.int8)
@@ -183,18 +160,42 @@ def noise(problem: Problem, options: NllsOptions) -> float:
     float
         Standard deviation of one difference image [unit of measured].
     """
+    return noise_and_mixture(problem, options)[0]
+
+
+def noise_and_mixture(
+    problem: Problem, options: NllsOptions, *, n_voxels: int | None = None
+) -> tuple[float, Mixture | None]:
+    """That noise, and nearly the distribution of the parameters at it, for searches to begin with.
+
+    Parameters
+    ----------
+    problem : Problem
+        V voxels; its model has a sparse component.
+    options : NllsOptions
+        Grid and loss.
+    n_voxels : int, optional
+        Of the problem that this one is a sample of; then both are served by one compilation.
+
+    Returns
+    -------
+    noise_sd : float
+        Standard deviation of one difference image [unit of measured].
+    mixture : Mixture or None
+    """
+    n_voxels = n_voxels or problem.n_voxels
     sample, n_fitted = noise_sample(problem), n_determined(without_sparse(problem.model))
-    sd = initial_noise(plain(sample), options, n_voxels=problem.n_voxels)
+    sd, mixture = initial_noise(plain(sample), options, n_voxels=n_voxels), None
     for _ in range(_NOISE_ROUNDS):
         known = with_noise(sample, sd)
-        chosen = select(known, options, n_voxels=problem.n_voxels)
-        absent = ~chosen.present
+        chosen = select(known, options, n_voxels=n_voxels, begin=mixture)
+        absent, mixture = ~chosen.present, chosen.mixture
         if absent.mean() < _FEWEST:
             break
         misfit = misfit_of(plain(known), chosen.without.x)
         squares = np.sum(np.asarray(sample.weights)[:, None] * misfit**2, axis=0)
         sd = noise_from_squares(squares[absent], n_fitted, problem)
-    return sd
+    return sd, mixture
 
 
 def _between(
@@ -236,7 +237,11 @@ def _means(
 
 
 def select(
-    problem: Problem, options: NllsOptions, *, n_voxels: int | None = None
+    problem: Problem,
+    options: NllsOptions,
+    *,
+    n_voxels: int | None = None,
+    begin: Mixture | None = None,
 ) -> Selection[FloatArray]:
     """Ask every voxel whether it has the sparse component.
 
@@ -248,17 +253,24 @@ def select(
         Grid and loss.
     n_voxels : int, optional
         Of the problem that this one is a sample of; then both are served by one compilation.
+    begin : Mixture, optional
+        As for `mixture_prior`.
 
     Returns
     -------
     Selection
     """
-    mixture = mixture_prior(problem, options)
+    mixture = mixture_prior(problem, options, begin)
     return _select(problem, options, mixture, n_voxels)
 
 
 def select_under(
-    problem: Problem, options: NllsOptions, normals: dict[str, Normal], fraction: ArrayLike
+    problem: Problem,
+    options: NllsOptions,
+    normals: dict[str, Normal],
+    fraction: ArrayLike,
+    *,
+    n_voxels: int | None = None,
 ) -> Selection[FloatArray]:
     """Ask every voxel whether it has the sparse component, under priors of its own.
 
@@ -268,17 +280,19 @@ def select_under(
         V voxels, whose noise is known; its model has a sparse component.
     options : NllsOptions
         Grid and loss.
-    normals : dict of str to Normal of shape (V,)
+    normals : dict of str to Normal of shape () or (V,)
         Of each linear and kinked parameter, by name.
     fraction : array_like, shape () or (V,)
         Prior probability that a voxel has the component.
+    n_voxels : int, optional
+        As for `select`.
 
     Returns
     -------
     Selection
     """
-    populations = (_population(each.model, normals) for each in (plain(problem), problem))
-    return _select(problem, options, Mixture(np.asarray(fraction), *populations), None)
+    populations = (population(each.model, normals) for each in (plain(problem), problem))
+    return _select(problem, options, Mixture(np.asarray(fraction), *populations), n_voxels)
 
 
 def _select(
@@ -288,118 +302,5 @@ def _select(
     whole = grid_posterior(problem, options, mixture.whole, n_voxels=n_voxels)
     fraction = np.asarray(mixture.fraction)
     prior_odds = np.log(fraction) - np.log1p(-fraction)
-    return Selection(without, whole, prior_odds + whole.log_evidence - without.log_evidence)
-
-
-def mixture_prior(problem: Problem, options: NllsOptions) -> Mixture:
-    """Distribution under which the data of a sample of the voxels are likeliest.
-
-    Parameters
-    ----------
-    problem : Problem
-        V voxels, whose noise is known; its model has a sparse component.
-    options : NllsOptions
-        Grid and loss.
-
-    Returns
-    -------
-    Mixture
-
-    References
-    ----------
-    Mitchell and Beauchamp, J Am Stat Assoc 83:1023-1032 (1988), for spike and slab; Dempster, Laird
-    and Rubin, J R Stat Soc B 39:1-38 (1977), for expectation and maximisation.
-    """
-    sample = noise_sample(problem)
-    found: Mixture = _mixture(sample, first_population(sample), options)
-    return found
-
-
-@jax.jit
-def _mixture(problem: Problem, first: PopulationPrior, options: NllsOptions) -> Mixture:
-    """Expectation and maximisation over a sample."""
-    small = plain(problem)
-    grids = [make_grid(each.model, options, each.dtype) for each in (small, problem)]
-    tried = [
-        profile(each, grid.points, options.f_scale)
-        for each, grid in zip((small, problem), grids, strict=True)
-    ]
-    model = problem.model
-    searched = (*model.linear, *model.kinked)
-    only_whole = {*components(model), *(n for names in components(model).values() for n in names)}
-    start = dict(zip((p.name for p in searched), (*first.linear, *first.kinked), strict=True))
-
-    def priors(normals: dict[str, Normal]) -> list[PopulationPrior]:
-        return [_population(each.model, normals) for each in (small, problem)]
-
-    def renew(
-        state: tuple[dict[str, Normal], Array], _: None
-    ) -> tuple[tuple[dict[str, Normal], Array], None]:
-        normals, fraction = state
-        found = [
-            posterior(profile_, population, grid.points, each.model)
-            for profile_, population, grid, each in zip(
-                tried, priors(normals), grids, (small, problem), strict=True
-            )
-        ]
-        without, whole = (
-            _moments(each.model, grid, at)
-            for each, grid, at in zip((small, problem), grids, found, strict=True)
-        )
-        log_odds = jnp.log(fraction) - jnp.log1p(-fraction)
-        has = jax.nn.sigmoid(log_odds + found[1].log_evidence - found[0].log_evidence)
-        new = {}
-        for p in searched:
-            if p.knowledge is not None:
-                new[p.name] = normals[p.name]
-                continue
-            mean, square = whole[p.name]
-            if p.name in only_whole:
-                weight, rest = has, _PSEUDO_VOXELS
-                other_mean, other_square = start[p.name].mean, _second_moment(start[p.name])
-                total = jnp.sum(has) + rest
-            else:
-                weight, total = has, jnp.asarray(has.size, has.dtype)
-                other_mean = (1.0 - has) @ without[p.name][0]
-                other_square = (1.0 - has) @ without[p.name][1]
-                rest = 1.0
-            centre = (weight @ mean + rest * other_mean) / total
-            second = (weight @ square + rest * other_square) / total
-            if p.sparse:
-                centre = jnp.zeros_like(centre)
-            new[p.name] = Normal(centre, jnp.sqrt(jnp.maximum(second - centre**2, 1e-12)))
-        share = jnp.clip(jnp.mean(has), _LEAST_FRACTION, 1.0 - _LEAST_FRACTION)
-        return (new, share), None
-
-    dtype = problem.measured.dtype
-    begin = (
-        jax.tree.map(lambda value: jnp.asarray(value, dtype), start),
-        jnp.asarray(_FIRST_FRACTION, dtype),
-    )
-    (normals, fraction), _ = jax.lax.scan(renew, begin, length=_ROUNDS)
-    return Mixture(fraction, *priors(normals))
-
-
-def _second_moment(normal: Normal) -> Array:
-    return jnp.asarray(normal.mean) ** 2 + jnp.asarray(normal.sd) ** 2
-
-
-def _population(model: KineticModel, normals: dict[str, Normal]) -> PopulationPrior:
-    return PopulationPrior(
-        tuple(normals[p.name] for p in model.linear), tuple(normals[p.name] for p in model.kinked)
-    )
-
-
-def _moments(model: KineticModel, grid: Grid, found: Posterior) -> dict[str, tuple[Array, Array]]:
-    """First and second moment of each parameter in each voxel, by name."""
-    moments = {}
-    for p, mean, variance in zip(model.linear, found.mean, found.variance, strict=True):
-        moments[p.name] = (
-            jnp.sum(found.probability * mean, axis=0),
-            jnp.sum(found.probability * (variance + mean**2), axis=0),
-        )
-    for p, values, axis in zip(model.kinked, grid.points, grid.axes, strict=True):
-        # A point stands for an interval about it, whose variance is a twelfth of its square.
-        within = (axis[1] - axis[0]) ** 2 / 12.0
-        moments[p.name] = values @ found.probability, values**2 @ found.probability + within
-    return moments
+    log_odds = prior_odds + whole.log_evidence - without.log_evidence
+    return Selection(without, whole, log_odds, mixture)

@@ -6,18 +6,26 @@ it, under a population prior: normal distributions of the parameters whose means
 under which the data of all voxels are likeliest (empirical Bayes; Morris 1983).
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from asl_pinn.arrays import FloatArray
+from asl_pinn.estimators.voxelwise.curves import (
+    Curves,
+    look_up,
+    make_grid,
+    searched,
+    tabulate,
+)
 from asl_pinn.estimators.voxelwise.grid import (
     GridPosterior,
     Normal,
     PopulationPrior,
     first_population,
-    make_grid,
     posterior,
     profile,
 )
@@ -62,7 +70,12 @@ def population_prior(problem: Problem, options: NllsOptions) -> PopulationPrior 
     if options.sd == "curvature" or not problem.model.kinked:
         return None
     sample = noise_sample(problem)
-    found: PopulationPrior = _population_prior(sample, first_population(sample), options)
+    found: PopulationPrior = _population_prior(
+        dataclasses.replace(sample, model=searched(sample.model)),
+        tabulate(sample, options),
+        first_population(sample),
+        options,
+    )
     return found
 
 
@@ -122,7 +135,10 @@ def _variances(hessian: Array) -> Array:
 
 @jax.jit
 def _population_prior(
-    problem: Problem, first: PopulationPrior, options: NllsOptions
+    problem: Problem,
+    tabulated: tuple[Curves, Array],
+    first: PopulationPrior,
+    options: NllsOptions,
 ) -> PopulationPrior:
     """Expectation and maximisation of the distributions over a sample of voxels.
 
@@ -133,7 +149,7 @@ def _population_prior(
     model = problem.model
     grid = make_grid(model, options, problem.dtype)
     points = grid.points
-    tried = profile(problem, points, options.f_scale)
+    tried = profile(problem, look_up(*tabulated), grid, options.f_scale)
     parameters = (*model.linear, *model.kinked)
     scale = jnp.asarray([p.scale for p in parameters], problem.dtype)
     # A prior that is knowledge is not learned from the voxels.

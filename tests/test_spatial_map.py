@@ -113,7 +113,8 @@ def test_draws_of_neighbours_deviate_together(maps, brain):
 
 def test_the_history_has_the_hyperparameters_of_each_round(maps):
     history = maps.history
-    assert set(history) == {"cbf_precision", "att_precision", "noise_sd", "outlier_fraction"}
+    hyperparameters = {"cbf_precision", "att_precision", "noise_sd", "outlier_fraction"}
+    assert set(history) == hyperparameters | {"att_order"}
     assert {len(values) for values in history.values()} <= {*range(2, QUICK.rounds + 1)}
     assert history["noise_sd"][-1] == np.float32(maps.noise_sd)
     first, *_, before, last = np.log(history["cbf_precision"])

@@ -4,13 +4,22 @@ from collections.abc import Mapping
 
 from asl_pinn.estimators.base import Estimator
 from asl_pinn.estimators.spatial.fit import fit
-from asl_pinn.estimators.spatial.options import SpatialOptions
+from asl_pinn.estimators.spatial.options import CHOSEN, SpatialOptions
 
 __all__ = ["SPATIAL_MAP", "SpatialOptions"]
 
 
 def _by_parameter(numbers: Mapping[str, float]) -> str:
     return ", ".join(f"{number:g} for {name}" for name, number in numbers.items())
+
+
+def _order(orders: Mapping[str, float]) -> str:
+    chosen = [name for name, order in orders.items() if order == CHOSEN]
+    stated = {name: order for name, order in orders.items() if order != CHOSEN}
+    said = [_by_parameter(stated)] if stated else []
+    if chosen:
+        said.append(f"1 or 2 by Mallows' Cp for {', '.join(chosen)}")
+    return ", ".join(said)
 
 
 def _covariates(covariates: str) -> str:
@@ -35,6 +44,6 @@ SPATIAL_MAP = Estimator(
         "Groves AR, Chappell MA, Woolrich MW. Combined spatial and non-spatial prior for "
         "inference on MRI time-series. NeuroImage 2009;45:795-809.",
     ),
-    words={"order": _by_parameter, "edge_dof": _by_parameter, "covariates": _covariates},
+    words={"order": _order, "edge_dof": _by_parameter, "covariates": _covariates},
     weak_priors=False,
 )

@@ -22,7 +22,7 @@ from asl_pinn.estimators.spatial.fields import (
     within_bounds,
 )
 from asl_pinn.estimators.spatial.hyperparameters import first_hyperparameters, update
-from asl_pinn.estimators.spatial.options import SpatialOptions, check
+from asl_pinn.estimators.spatial.options import CHOSEN, SpatialOptions, check
 from asl_pinn.estimators.spatial.order import best_of, candidates, prediction_error, some_slices
 from asl_pinn.estimators.spatial.posterior import EffectiveDof, data_cost, gauss_newton_step
 from asl_pinn.estimators.spatial.prior import Hyperparameters, given_neighbours
@@ -34,6 +34,8 @@ from asl_pinn.estimators.spatial.sparse import (
 )
 from asl_pinn.estimators.voxelwise.grid import initial_noise
 from asl_pinn.estimators.voxelwise.objective import check_measurements
+from asl_pinn.estimators.voxelwise.sparse import plain
+from asl_pinn.models.compose import components
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.problem import Problem
 
@@ -103,7 +105,8 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
     Estimate
         Posterior modes, standard deviations from the draws, the draws themselves (deviations
         stretched as the standard deviations are), and the hyperparameters round by round:
-        '<name>_precision', 'noise_sd' and 'outlier_fraction'.
+        '<name>_precision', 'noise_sd' and 'outlier_fraction', and '<name>_order' where the data
+        chose it.
 
     Raises
     ------
@@ -117,7 +120,9 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
     """
     check(options, problem.model.names)
     check_measurements(problem)
-    options, found = _choose(options, problem, context)
+    chosen, found = _choose(options, problem, context)
+    was_open = [name for name in problem.model.names if options.order[name] == CHOSEN]
+    options = chosen
     factors = SD_FACTORS[options.covariates](problem.model.names)
     mode, previous, drawn, samples = jax.device_get(
         _to_maps(options, found.known, found.mode, found.previous, found.draws, factors)
@@ -132,8 +137,14 @@ def fit(problem: Problem, options: SpatialOptions, context: RunContext) -> Estim
         sd=sd,
         noise_sd=float(found.history["noise_sd"][-1]),
         samples=samples,
-        history=found.history,
+        history=found.history | _orders(options, was_open, found),
     )
+
+
+def _orders(options: SpatialOptions, names: list[str], found: _Fit) -> dict[str, FloatArray]:
+    """The orders that were chosen, as long as the rest of the history."""
+    length = len(found.history["noise_sd"])
+    return {f"{name}_order": np.full(length, options.order[name]) for name in names}
 
 
 def _choose(
@@ -141,7 +152,8 @@ def _choose(
 ) -> tuple[SpatialOptions, _Fit]:
     """Options of which nothing is open any more, and the fit with them."""
     tried = candidates(options, problem)
-    sample = problem if len(tried) == 1 else some_slices(problem)
+    # What is sparse takes longest to find, and follows no order.
+    sample = problem if len(tried) == 1 else plain(some_slices(problem))
     fits: dict[SpatialOptions, _Fit] = {}
 
     def expected_error(one: SpatialOptions) -> float:
@@ -152,7 +164,7 @@ def _choose(
         return error
 
     chosen = best_of(tried, expected_error)
-    if sample is problem and chosen in fits:
+    if chosen in fits and sample.n_voxels == problem.n_voxels and not components(problem.model):
         return chosen, fits[chosen]
     return chosen, _solve(chosen, problem, context)
 

@@ -19,7 +19,7 @@ TRIED = (2, 1)
 """Orders, the smoother one first: it is kept where there are too few voxels to ask."""
 
 _FEWEST = 1000
-_SAMPLE = 4096
+_SAMPLE = 2048
 
 
 def candidates(options: SpatialOptions, problem: Problem) -> tuple[SpatialOptions, ...]:

@@ -296,8 +296,8 @@ def _maximum(
     scale = np.array([p.scale for p in shared])
     bounds = np.array([(p.lower, p.upper) for p in shared]) / scale[:, None]
     first, combinations = _first(sample), _combinations(sample.model)
-    start, unravel = ravel_pytree(first)
-    start = np.asarray(start, np.float64)
+    flat, unravel = ravel_pytree(first)
+    start: FloatArray = np.asarray(flat, np.float64)
     box = np.stack([start - _FARTHEST, start + _FARTHEST])
     box[0, int(unravel(jnp.arange(len(start), dtype=sample.dtype)).log_noise)] = _LEAST_LOG_NOISE
     curvature: FloatArray | None = None  # inverse of it, which changes little from value to value

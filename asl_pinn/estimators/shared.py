@@ -5,7 +5,6 @@ of the voxels whose own parameters are integrated over, and held while the voxel
 """
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -30,6 +29,7 @@ from asl_pinn.estimators.voxelwise.objective import (
 )
 from asl_pinn.models.adjust import fix
 from asl_pinn.models.base import KineticModel, Parameter, Timing
+from asl_pinn.numerics.descent import descend
 from asl_pinn.numerics.least_squares import determinant_small, solve_small
 from asl_pinn.problem import Problem, take
 
@@ -44,7 +44,9 @@ _STARTS = {1: 6, 2: 3}  # values of each shared parameter
 # Signal over noise that the grid resolves; quieter data are taken for as noisy as that.
 _RESOLVED = {1: 12.0, 2: 4.0}
 _LEAST_LOG_NOISE = -0.2
-_FIRST_STEPS, _MOST_STEPS = 40, 12  # of the distributions over the voxels
+_MOST_STEPS = 40  # of the distributions over the voxels
+# What a step of theirs gains, in the log probability, that counts as nothing; at first values.
+_SETTLED, _COARSE = 0.003, 0.1
 _MOST = 40  # values that are tried by the search
 _CLOSE, _LEVEL = 0.02, 0.05  # end of it: over the scale of a parameter, in the log probability
 
@@ -58,6 +60,7 @@ _PRESENT = 0.1  # part of the voxels that have a sparse amplitude, to begin with
 _SPREAD, _SPREAD_SD = 0.33, 0.5
 _UNTOLD = 0.9  # of the prior's SD: where the data leave more, they add nothing to the prior
 _FLAT = 0.1  # curvature over the range of a parameter below which there is none
+_FILLED = 32  # grid points at a time
 _FARTHEST = 2.0  # from where they begin, for means, logarithms, slopes and logits
 _STEEPEST = 3.0  # logarithm beyond which a slope ends, as rounding would
 
@@ -110,22 +113,39 @@ class _Unknown(NamedTuple):
 
 
 class _Sufficient(NamedTuple):
-    """What the data of V voxels say of L amplitudes, whose curves are X, at points of a grid.
+    """What the data of V voxels say of L amplitudes, whose curves are X, at G points of a grid.
 
     Attributes
     ----------
-    products : list of L lists of L Array
-        X'X, in units of the noise; of the grid's shape (G_1, .., G_K, V), but of length 1 along
-        axes that a curve does not depend on.
-    sides : list of L Array
+    products : list of L lists of L Array, each of shape (G, V)
+        X'X, in units of the noise.
+    sides : list of L Array, each of shape (G, V)
         X'y.
-    square : Array, shape (1, .., 1, V)
+    square : Array, shape (V,)
         y'y.
     """
 
     products: list[list[Array]]
     sides: list[Array]
     square: Array
+
+
+class _Combinations(NamedTuple):
+    """G combinations of values of K kinked parameters.
+
+    Attributes
+    ----------
+    which : tuple of K ndarray of int, each of shape (G,)
+        Value of each.
+    flat : ndarray of int, shape (G,)
+        The same in one number.
+    inside : ndarray of bool, shape (G,)
+        False for those that fill up.
+    """
+
+    which: tuple[Any, ...]
+    flat: Any
+    inside: Any
 
 
 def settle_shared(problem: Problem) -> Shared:
@@ -275,10 +295,13 @@ def _maximum(
     shared = [model[name] for name in centres]
     scale = np.array([p.scale for p in shared])
     bounds = np.array([(p.lower, p.upper) for p in shared]) / scale[:, None]
-    state, unravel = ravel_pytree(_first(sample))
-    likeliest, least = np.asarray(state, np.float64), np.inf
-    box = np.stack([likeliest - _FARTHEST, likeliest + _FARTHEST], axis=1)
-    box[int(unravel(jnp.arange(len(state), dtype=state.dtype)).log_noise), 0] = _LEAST_LOG_NOISE
+    first, combinations = _first(sample), _combinations(sample.model)
+    flat, unravel = ravel_pytree(first)
+    start: FloatArray = np.asarray(flat, np.float64)
+    box = np.stack([start - _FARTHEST, start + _FARTHEST])
+    box[0, int(unravel(jnp.arange(len(start), dtype=sample.dtype)).log_noise)] = _LEAST_LOG_NOISE
+    curvature: FloatArray | None = None  # inverse of it, which changes little from value to value
+    tried: list[tuple[FloatArray, FloatArray, float]] = []
 
     def in_units(x: FloatArray) -> dict[str, float]:
         return {  # rounded into the bounds
@@ -287,52 +310,89 @@ def _maximum(
         }
 
     def cost(x: FloatArray) -> float:
-        nonlocal likeliest, least
+        nonlocal curvature
         values = in_units(x)
-        told = _sufficient(dataclasses.replace(sample, model=fix(model, **values)))
+        told = _sufficient(dataclasses.replace(sample, model=fix(model, **values)), combinations)
 
         def of_unknown(y: FloatArray) -> tuple[float, FloatArray]:
-            value, slope = _surprise(sample, told, unravel(jnp.asarray(y, state.dtype)))
-            if not np.isfinite(value):
-                return np.inf, np.zeros_like(y)
-            return float(value), np.asarray(ravel_pytree(slope)[0], np.float64)
+            value, slope = _surprise(sample, told, combinations, first, np.asarray(y, sample.dtype))
+            return float(value), np.asarray(slope, np.float64)
 
-        found = scipy.optimize.minimize(
-            of_unknown,
-            likeliest,
-            jac=True,
-            method="L-BFGS-B",
-            bounds=box,
-            options={"maxiter": _MOST_STEPS if np.isfinite(least) else _FIRST_STEPS, "ftol": 1e-6},
-        )
+        if curvature is None:
+            least, at, curvature = descend(
+                of_unknown, start, None, box, tolerance=_SETTLED, most=_MOST_STEPS
+            )
+        else:
+            nearest = min(tried, key=lambda other: float(np.linalg.norm(other[0] - x)))
+            likeliest = min(tried, key=lambda other: other[2])
+            coarse = len(tried) < len(starts)
+            begins = [nearest[1]] if coarse or likeliest is nearest else [nearest[1], likeliest[1]]
+            least, at, curvature = min(
+                (
+                    descend(
+                        of_unknown,
+                        begin,
+                        curvature,
+                        box,
+                        tolerance=_COARSE if coarse else _SETTLED,
+                        most=_MOST_STEPS,
+                    )
+                    for begin in begins
+                ),
+                key=lambda end: end[0],
+            )
         distances = (
             (values[p.name] - centres[p.name]) / p.prior.sd for p in shared if p.prior is not None
         )
-        total = float(found.fun) + 0.5 * sum(distance**2 for distance in distances)
-        if total < least:
-            likeliest, least = found.x, total
+        total = least + 0.5 * sum(distance**2 for distance in distances)
+        tried.append((x, at, total))
         return total
 
     count = _STARTS[min(len(shared), 2)]
     ways = [low + (high - low) * (np.arange(count) + 0.5) / count for low, high in bounds]
     centre = np.array([centres[p.name] for p in shared]) / scale
     starts = [centre, *np.stack(np.meshgrid(*ways), axis=-1).reshape(-1, len(shared))]
+    starts.sort(key=lambda x: float(np.linalg.norm(x - centre)))
     best = starts[int(np.argmin([cost(x) for x in starts]))]
-    widths = np.array([_width(p) for p in shared]) / scale
-    steps = np.diag(0.5 * np.minimum((bounds[:, 1] - bounds[:, 0]) / count, widths))
-    simplex = np.stack([best, *(best + np.where(best + steps <= bounds[:, 1], steps, -steps))])
-    found = scipy.optimize.minimize(
-        cost,
-        best,
-        method="Nelder-Mead",
-        bounds=bounds,
-        options={"initial_simplex": simplex, "xatol": _CLOSE, "fatol": _LEVEL, "maxfev": _MOST},
-    ).x
+    if len(shared) == 1:
+        found = _along(cost, best, starts, bounds)
+    else:
+        widths = np.array([_width(p) for p in shared]) / scale
+        steps = np.diag(0.5 * np.minimum((bounds[:, 1] - bounds[:, 0]) / count, widths))
+        simplex = np.stack([best, *(best + np.where(best + steps <= bounds[:, 1], steps, -steps))])
+        found = scipy.optimize.minimize(
+            cost,
+            best,
+            method="Nelder-Mead",
+            bounds=bounds,
+            options={"initial_simplex": simplex, "xatol": _CLOSE, "fatol": _LEVEL, "maxfev": _MOST},
+        ).x
     sds = np.sqrt(np.diag(_covariance(cost, found, bounds)))
     return (
         in_units(found),
         dict(zip(centres, (scale * sds).tolist(), strict=True)),
     )
+
+
+def _along(
+    cost: Callable[[FloatArray], float],
+    best: FloatArray,
+    starts: list[FloatArray],
+    bounds: FloatArray,
+) -> FloatArray:
+    """Minimum of the cost of one value, between the neighbours of the best start."""
+    [low], [high] = bounds.T
+    others = [low, high, *(float(x[0]) for x in starts if x[0] != best[0])]
+    found = scipy.optimize.minimize_scalar(
+        lambda value: cost(np.array([value])),
+        bounds=(
+            max(value for value in others if value <= best[0]),
+            min(value for value in others if value >= best[0]),
+        ),
+        method="bounded",
+        options={"xatol": _CLOSE, "maxiter": _MOST},
+    )
+    return np.array([found.x])
 
 
 def _covariance(
@@ -390,8 +450,25 @@ def _first(sample: Problem) -> _Unknown:
     return _Unknown(voxels, slopes, number(0.0), present)
 
 
+def _combinations(model: KineticModel) -> _Combinations:
+    """Those that the parameters allow, filled up to a number that other bounds have too."""
+    kinked = model.kinked
+    axes = [np.asarray(axis).ravel() for axis in _grid(model, np.dtype(np.float32))]
+    counts = tuple(map(len, axes))
+    which = np.indices(counts).reshape(len(axes), int(np.prod(counts)))
+    allowed = np.ones(which.shape[1], bool)
+    values = {p.name: axis[row] for p, axis, row in zip(kinked, axes, which, strict=True)}
+    for p in kinked:
+        if p.follows in values:
+            allowed &= values[p.name] <= values[p.follows]
+    index = np.flatnonzero(allowed)
+    filled = np.pad(index, (0, -len(index) % _FILLED), mode="edge")
+    inside = np.arange(len(filled)) < len(index)
+    return _Combinations(tuple(which[:, filled]), filled, inside)
+
+
 @jax.jit
-def _sufficient(problem: Problem) -> _Sufficient:
+def _sufficient(problem: Problem, combinations: _Combinations) -> _Sufficient:
     """What the data say of the amplitudes at each point of the grid.
 
     Each kinked parameter has an axis of its own, so that a curve of one of them is not computed
@@ -407,37 +484,61 @@ def _sufficient(problem: Problem) -> _Sufficient:
     roots = jnp.reshape(jnp.sqrt(problem.weights) / problem.noise_sd, column)
     curves = [roots * row for row in rows]
     measured = roots * jnp.expand_dims(problem.measured, tuple(range(1, len(grid) + 1)))
+
+    def at_points(sums: Array) -> Array:
+        """Of each combination, from those of the axes that they depend on."""
+        *axes, n_voxels = sums.shape
+        index = jnp.zeros(len(combinations.inside), int)
+        for row, size in zip(combinations.which, axes, strict=True):
+            index = size * index + jnp.minimum(row, size - 1)
+        return sums.reshape(-1, n_voxels)[index]
+
     return _Sufficient(
-        [[jnp.sum(one * other, axis=0) for other in curves] for one in curves],
-        [jnp.sum(curve * measured, axis=0) for curve in curves],
-        jnp.sum(measured**2, axis=0),
+        [[at_points(jnp.sum(one * other, axis=0)) for other in curves] for one in curves],
+        [at_points(jnp.sum(curve * measured, axis=0)) for curve in curves],
+        jnp.sum(measured**2, axis=0).ravel(),
     )
 
 
 @jax.jit
-@functools.partial(jax.value_and_grad, argnums=2)
-def _surprise(problem: Problem, told: _Sufficient, unknown: _Unknown) -> Array:
-    """Minus the logarithm of the probability of all voxels, and of the voxels' distributions."""
-    distances = jax.tree.leaves(unknown.slopes)
-    for p in (*problem.model.linear, *problem.model.kinked):
-        usual = np.log(_SPREAD * (1.0 if p.linear else p.typical))
-        distances.append((unknown.voxels[p.name].log_sd - usual) / _SPREAD_SD)
-    evidence = _log_evidence(problem, told, unknown)
-    return 0.5 * sum(distance**2 for distance in distances) - jnp.sum(evidence)
+def _surprise(
+    problem: Problem, told: _Sufficient, combinations: _Combinations, first: _Unknown, state: Array
+) -> tuple[Array, Array]:
+    """Minus the log probability of all voxels and of their distributions, and its slope.
+
+    The state is an `_Unknown` as one array; the first one has its structure.
+    """
+    _, unravel = ravel_pytree(first)
+
+    def of_state(state: Array) -> Array:
+        unknown = unravel(state)
+        distances = jax.tree.leaves(unknown.slopes)
+        for p in (*problem.model.linear, *problem.model.kinked):
+            usual = np.log(_SPREAD * (1.0 if p.linear else p.typical))
+            distances.append((unknown.voxels[p.name].log_sd - usual) / _SPREAD_SD)
+        evidence = _log_evidence(problem, told, combinations, unknown)
+        return 0.5 * sum(distance**2 for distance in distances) - jnp.sum(evidence)
+
+    return jax.value_and_grad(of_state)(state)
 
 
-def _log_evidence(problem: Problem, told: _Sufficient, unknown: _Unknown) -> Array:
+def _log_evidence(
+    problem: Problem, told: _Sufficient, combinations: _Combinations, unknown: _Unknown
+) -> Array:
     """Logarithm of the probability of the data of each voxel, shape (V,).
 
     With curves X of the amplitudes a ~ N(m, S) and misfits r = y - X m in units of the noise, and
     A = X'X, the amplitudes integrate to exp(-½ (r'r - r'X (S⁻¹ + A)⁻¹ X'r)) |1 + S A|^(-1/2). The
     kinked parameters are summed over the grid.
     """
-    model = problem.model
+    model, which = problem.model, combinations.which
     grid = _grid(model, problem.dtype)
-    at = dict(zip((p.name for p in model.kinked), grid, strict=True))
-    log_prior = _log_prior(model, grid, unknown.voxels)
+    n_points = len(combinations.inside)
+    at = {p.name: grid[k].ravel()[which[k]] for k, p in enumerate(model.kinked)}
+    log_prior = _log_prior(model, grid, unknown.voxels).ravel()[combinations.flat]
+    log_prior = jnp.where(combinations.inside, log_prior, -np.inf)
     every = list(range(len(model.linear)))
+    dense = [i for i in every if not model.linear[i].sparse]
     means, sds = [], []
     for p in model.linear:
         # M0 exp(-ATT/T1b) CBF stays the same where T1b changes and CBF with it, exponentially in
@@ -446,43 +547,52 @@ def _log_evidence(problem: Problem, told: _Sufficient, unknown: _Unknown) -> Arr
             slope * (at[name] - unknown.voxels[name].mean)
             for name, slope in unknown.slopes[p.name].items()
         ]
-        total = sum(along, jnp.zeros((), problem.dtype))
+        total = sum(along, jnp.zeros(n_points, problem.dtype))
         growth = jnp.exp(jnp.clip(total, -_STEEPEST, _STEEPEST))
         means.append(unknown.voxels[p.name].mean * growth)
         sds.append(jnp.exp(unknown.voxels[p.name].log_sd) * growth)
+    # A few voxels may have more noise than the others.
+    log_noise = jnp.stack([unknown.log_noise, unknown.log_noise + np.log(_OUTLIER_FACTOR)])
+    log_noise = log_noise[:, None, None]
 
-    def of_grid(chosen: list[int], log_noise: Array) -> Array:
-        """Of each grid point, with some of the amplitudes."""
-        left = [told.sides[i] - sum(told.products[i][k] * means[k] for k in chosen) for i in chosen]
-        misfit = told.square - sum(
-            means[i] * (told.sides[i] + rest) for i, rest in zip(chosen, left, strict=True)
-        )
+    def of_points(some: Any) -> Array:
+        """Of some grid points with either noise, shape (2, B, V)."""
+        products, sides, means, sds, log_prior = some
         # Curves, measurements and r are over the initial noise; S, over the noise, holds the rest.
-        relative = {i: sds[i] * jnp.exp(-log_noise) for i in chosen}
-        shrunk = [
-            [relative[i] * told.products[i][k] * relative[k] + float(i == k) for k in chosen]
-            for i in chosen
-        ]
-        pull = [relative[i] * rest for i, rest in zip(chosen, left, strict=True)]
-        explained = sum(map(jnp.multiply, pull, solve_small(shrunk, pull)))
-        power = jnp.exp(-2.0 * log_noise) * (misfit - explained)
-        return -0.5 * (power + jnp.log(determinant_small(shrunk)))
+        relative = [jnp.exp(-log_noise) * sd[:, None] for sd in sds]
 
-    def of_voxels(log_noise: Array) -> Array:
-        dense = [i for i in every if not model.linear[i].sparse]
-        points = of_grid(every, log_noise)
+        def of_amplitudes(chosen: list[int]) -> Array:
+            left = [
+                sides[i] - sum(products[i][k] * means[k][:, None] for k in chosen) for i in chosen
+            ]
+            misfit = told.square - sum(
+                means[i][:, None] * (sides[i] + rest) for i, rest in zip(chosen, left, strict=True)
+            )
+            shrunk = [
+                [relative[i] * products[i][k] * relative[k] + float(i == k) for k in chosen]
+                for i in chosen
+            ]
+            pull = [relative[i] * rest for i, rest in zip(chosen, left, strict=True)]
+            explained = sum(map(jnp.multiply, pull, solve_small(shrunk, pull)))
+            power = jnp.exp(-2.0 * log_noise) * (misfit - explained)
+            return -0.5 * (power + jnp.log(determinant_small(shrunk)))
+
+        points = of_amplitudes(every)
         if unknown.present is not None:
             points = jnp.logaddexp(
                 jax.nn.log_sigmoid(unknown.present) + points,
-                jax.nn.log_sigmoid(-unknown.present) + of_grid(dense, log_noise),
+                jax.nn.log_sigmoid(-unknown.present) + of_amplitudes(dense),
             )
-        summed = logsumexp(points + log_prior, axis=tuple(range(len(grid))))
-        return summed - problem.n_measurements * log_noise
+        return points + log_prior[:, None]
 
-    return jnp.logaddexp(
-        np.log1p(-_OUTLIERS) + of_voxels(unknown.log_noise),
-        np.log(_OUTLIERS) + of_voxels(unknown.log_noise + np.log(_OUTLIER_FACTOR)),
+    some = jax.tree.map(
+        lambda values: values.reshape(-1, _FILLED, *values.shape[1:]),
+        (told.products, told.sides, means, sds, log_prior),
     )
+    # What a block leaves for the slope is computed again, which takes less time than memory does.
+    points = jax.lax.map(jax.checkpoint(of_points), some)
+    usual, outlying = logsumexp(points, axis=(0, 2)) - problem.n_measurements * log_noise[:, 0]
+    return jnp.logaddexp(np.log1p(-_OUTLIERS) + usual, np.log(_OUTLIERS) + outlying)
 
 
 def _axes(model: KineticModel) -> int:

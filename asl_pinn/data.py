@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,6 +216,39 @@ class AslData:
         )
 
 
+def normalised(data: AslData) -> tuple[AslData, float]:
+    """Data in a unit in which M0 is of the order of a thousand.
+
+    Scanners scale their images as they like; in float32, squares of what is very large or small are
+    no numbers. The unit is a power of two, so that the data lose not a bit and a result does not
+    depend on the scanner's unit.
+
+    Parameters
+    ----------
+    data : AslData
+        In any unit.
+
+    Returns
+    -------
+    data : AslData
+    unit : float
+        What `delta_m` and `m0` were divided by; 1 where the median M0 is 512 to 1,024.
+    """
+    valid = data.valid
+    median = float(np.median(data.m0[valid])) if valid.any() else 0.0
+    if not 0.0 < median < math.inf:
+        return data, 1.0
+    unit = 2.0 ** (math.frexp(median)[1] - 10)
+    if unit == 1.0:
+        return data, unit
+    dtype = np.asarray(data.delta_m).dtype
+    scaled = {
+        name: (np.asarray(getattr(data, name), np.float64) / unit).astype(dtype)
+        for name in ("delta_m", "m0")
+    }
+    return dataclasses.replace(data, **scaled), unit
+
+
 def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:
     """Refuse fractions of tissues that no voxel has.
 
@@ -379,6 +413,22 @@ class Maps(_ByName):
                 return self[amplitude] != 0.0
         return values != 0.0 if self.model[name].tissue else np.ones(values.shape, bool)
 
+    def estimated(self, name: str = "") -> NDArray[np.bool_]:
+        """Voxels that have an estimate, those on a bound or not converged among them.
+
+        Parameters
+        ----------
+        name : str
+            Of a parameter, which is to say something about them; of any unless given.
+
+        Returns
+        -------
+        ndarray of bool, shape (X, Y, Z)
+        """
+        kinds = (Status.FITTED, Status.ON_BOUND, Status.NOT_CONVERGED)
+        where = np.isin(np.asarray(self.status), kinds)
+        return where & self.told(name) if name else where
+
     def fitted(self, name: str) -> NDArray[np.bool_]:
         """Voxels that a parameter says something about and that were fitted within the bounds.
 
@@ -397,9 +447,9 @@ class Maps(_ByName):
         """One line: the method, the median of each map, the voxels."""
         fitted = self.status == Status.FITTED
         medians = ", ".join(
-            f"{p.symbol} {np.median(self[p.name][self.fitted(p.name)]):.{p.digits}f} {p.unit}"
+            f"{p.symbol} {np.median(self[p.name][self.estimated(p.name)]):.{p.digits}f} {p.unit}"
             for p in self.model.parameters
-            if self.fitted(p.name).any()
+            if self.estimated(p.name).any()
         )
         return f"Maps({self.method}: medians {medians or 'none'}; {int(fitted.sum())} voxels)"
 

@@ -26,7 +26,12 @@ _WITH_MAPS = (*_DONE, State.UNUSABLE)
 
 
 def quantify_all(
-    jobs: Sequence[Job], *, n_jobs: int, scheduler: str | None, command: Sequence[str]
+    jobs: Sequence[Job],
+    *,
+    n_jobs: int,
+    scheduler: str | None,
+    command: Sequence[str],
+    keep_going: bool = False,
 ) -> int:
     """Quantify runs of one dataset by one method, print what became of each and write the page.
 
@@ -38,6 +43,8 @@ def quantify_all(
         Where they are done, as `asl_pinn.workflow.jobs.each` takes it.
     command : sequence of str
         Name of the command and its arguments, for the log.
+    keep_going : bool
+        Whether maps that are unusable are told and otherwise count as finished.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def quantify_all(
             raise
         if any(outcome.state in _WITH_MAPS for outcome in outcomes):
             write_group_page(output_dir, method, jobs[0].config.model_name)
-        return _status(jobs, outcomes, log)
+        return _status(jobs, outcomes, log, keep_going=keep_going)
 
 
 def summarise_all(output_dir: Path, method: str, model_name: str) -> int:
@@ -138,17 +145,27 @@ def _tell(outcome: Outcome, log: logging.Logger) -> None:
             log.error("%s", outcome.traceback)
 
 
-def _status(jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger) -> int:
+def _status(
+    jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger, *, keep_going: bool
+) -> int:
     """Exit status; where some failed, after a list of them."""
     counts = Counter(outcome.state for outcome in outcomes)
     log.info("%s", ", ".join(f"{count} {state}" for state, count in counts.items()))
     failed = [outcome for outcome in outcomes if outcome.state not in _DONE]
     if not failed:
         return 0
+    if keep_going and all(outcome.state is State.UNUSABLE for outcome in failed):
+        print(f"asl-pinn: {len(failed)} of {len(jobs)} runs are unusable:", file=sys.stderr)
+        _list(failed)
+        return 0
     reasons = {outcome.message for outcome in failed}
     if counts[State.REFUSED] == len(jobs) and len(reasons) == 1:
         raise InputError(reasons.pop())
     print(f"asl-pinn: {len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
+    _list(failed)
+    return SOME_FAILED
+
+
+def _list(failed: Sequence[Outcome]) -> None:
     for outcome in failed:
         print(f"  {outcome.name}: {outcome.message}", file=sys.stderr)
-    return SOME_FAILED

@@ -163,6 +163,7 @@ def reading(
     t1_blood: float | None = None,
     gm: str | None = None,
     wm: str | None = None,
+    keep_sign: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -176,6 +177,8 @@ def reading(
         T1 of arterial blood [s].
     gm, wm : str, optional
         Paths of images of tissue fractions; 'derivatives' or 't1'.
+    keep_sign : bool
+        Whether to take differences as they are though their mean is negative.
 
     Returns
     -------
@@ -187,6 +190,8 @@ def reading(
     TypeError
         If a value is neither text nor a number.
     """
+    if not isinstance(keep_sign, bool):
+        raise TypeError(f"keep_sign is true or false, not {keep_sign!r}")
     t1: float | str | Path | None = t1_tissue
     if t1_tissue is not None and t1_tissue != "map":
         try:
@@ -201,6 +206,7 @@ def reading(
             name: given if given in (None, "derivatives", "t1") else Path(given).absolute()
             for name, given in (("gm", gm), ("wm", wm))
         },
+        "keep_sign": keep_sign,
     }
 
 

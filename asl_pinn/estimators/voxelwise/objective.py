@@ -81,7 +81,7 @@ def check(problem: Problem, options: NllsOptions) -> None:
             f"model {model.name} has no linear parameter; a voxel-wise fit needs an amplitude"
         )
     check_measurements(problem, noise=bool(model.kinked))
-    _check_arrival(problem)
+    check_arrival(problem)
     least = {"grid": 2, "max_steps": 1, "chunk_size": 1}
     require_numbers(options, least, ("f_scale", "xtol", "ftol"))
 
@@ -327,8 +327,19 @@ def misfit_of(problem: Problem, x: FloatArray) -> FloatArray:
     return np.asarray(problem.measured) - np.asarray(curve)
 
 
-def _check_arrival(problem: Problem) -> None:
-    """Refuse held values at which some slice would see no signal at all, whatever its flow."""
+def check_arrival(problem: Problem) -> None:
+    """Refuse held values at which some slice would see no signal at all, whatever its flow.
+
+    Parameters
+    ----------
+    problem : Problem
+        To be fitted, by any method.
+
+    Raises
+    ------
+    InputError
+        If the model's transit time is held at one after the last readout.
+    """
     model = problem.model
     if model.kinked or not isinstance(model, Fixed):
         return

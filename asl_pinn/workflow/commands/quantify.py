@@ -53,6 +53,12 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "anew.",
         **to,
     )
+    flags.DEFINE_bool(
+        "keep_going",
+        False,
+        "End with status 0 although maps are unusable, which is then only told.",
+        **to,
+    )
     flags.DEFINE_string(
         "from",
         None,
@@ -107,6 +113,13 @@ def _define_reading_flags(to: dict[str, Any]) -> None:
     flags.DEFINE_string(
         "wm", None, "Image of the fraction of white matter, together with --gm.", **to
     )
+    flags.DEFINE_bool(
+        "keep_sign",
+        False,
+        "Take the differences as they are though their mean over the mask is negative, as in a "
+        "phantom without flow; else they are refused.",
+        **to,
+    )
 
 
 def _define_method_flags(to: dict[str, Any]) -> None:
@@ -160,5 +173,9 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     return quantify_all(
-        jobs, n_jobs=n_jobs, scheduler=scheduler, command=["quantify", *arguments, *given]
+        jobs,
+        n_jobs=n_jobs,
+        scheduler=scheduler,
+        command=["quantify", *arguments, *given],
+        keep_going=values.keep_going,
     )

@@ -33,6 +33,7 @@ _STATED = (
     "t1_blood",
     "gm",
     "wm",
+    "keep_sign",
 )
 
 
@@ -107,7 +108,12 @@ def _config(values: flags.FlagValues) -> Config:
         values.seed,
         values.dtype,
         provenance.reading(
-            values.mask, values.t1_tissue, values.t1_blood, _grey_matter(model, values), values.wm
+            values.mask,
+            values.t1_tissue,
+            values.t1_blood,
+            _grey_matter(model, values),
+            values.wm,
+            values.keep_sign,
         ),
     )
     fix(adjusted(model, bounds, priors), **held)  # refuses what is out of range

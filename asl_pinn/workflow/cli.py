@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from asl_pinn import __version__
-from asl_pinn.errors import InputError
+from asl_pinn.errors import InputError, one_line
 
 COMMANDS = {
     "demo": "simulate a brain slice, fit it, score it and draw it",
@@ -81,9 +81,9 @@ def _dispatch(name: str, *arguments: str) -> int:
     if values.help:
         print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n{_flags(values)}")
         return 0
-    folder = values.compilation_cache
-    if not cache.enable(folder) and folder is not None:
-        line = f"--compilation_cache={folder} cannot be written; programs are compiled anew"
+    fault = cache.enable(values.compilation_cache)
+    if fault:
+        line = one_line(f"compilation cache: {fault}; programs are compiled anew")
         print(f"asl-pinn: note: {line}", file=sys.stderr)
     return command.run(positional, values)
 

@@ -1,8 +1,9 @@
 """From the flags of `asl-pinn quantify` to the jobs that they ask for."""
 
 import dataclasses
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ _STATED = (
     "wm",
     "keep_sign",
 )
+_PATHS = ("mask", "t1_tissue", "gm", "wm")
 
 
 def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: str) -> list[Job]:
@@ -135,8 +137,10 @@ def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     origin = read_json(sidecar)
     _refuse_choices(origin, sidecar, values)
     config = provenance.restore(origin, sidecar)
-    bids_dir = Path(origin["InputDataset"])
-    provenance.check_sources(origin, bids_dir)
+    bids_dir = Path(os.path.normpath(origin["InputDataset"]))
+    trusted = [Path(values[name].value).absolute() for name in _PATHS if values[name].present]
+    _refuse_files_outside(config, sidecar, bids_dir, trusted)
+    provenance.check_sources(origin, bids_dir, trusted)
     runs = [
         found
         for found in bids.find_runs(bids_dir)
@@ -156,13 +160,32 @@ def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     return dataclasses.replace(job, resume=False, fingerprint=origin["InputFingerprint"])
 
 
+def _refuse_files_outside(
+    config: Config, sidecar: Path, bids_dir: Path, trusted: Collection[Path]
+) -> None:
+    """Refuse images outside the dataset that nobody but the sidecar names."""
+    for name in _PATHS:
+        path = config.reading[name]
+        if not isinstance(path, Path) or path in trusted:
+            continue
+        if not Path(os.path.normpath(path)).is_relative_to(bids_dir):
+            raise InputError(
+                f"{sidecar}: its {name} {path} lies outside the dataset; if you trust it, add "
+                f"--{name}={path}"
+            )
+
+
 def _refuse_choices(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValues) -> None:
     """Refuse flags for what the sidecar states, and code that nobody but the sidecar names."""
     of_methods = (
         field.name for kind in option_types().values() for field in dataclasses.fields(kind)
     )
-    model = origin.get("Model")
+    model, reading = origin.get("Model"), origin.get("Reading")
     chosen = [name for name in (*_STATED, *of_methods) if values[name].present]
+    stated = reading if isinstance(reading, Mapping) else {}
+    for name in set(chosen) & set(_PATHS):
+        if stated.get(name) == os.path.abspath(values[name].value):
+            chosen.remove(name)  # the user names the file as well
     if values["model"].present and values.model != model:
         chosen.append("model")
     if chosen:

@@ -242,11 +242,10 @@ def normalised(data: AslData) -> tuple[AslData, float]:
     if unit == 1.0:
         return data, unit
     dtype = np.asarray(data.delta_m).dtype
-    scaled = {
-        name: (np.asarray(getattr(data, name), np.float64) / unit).astype(dtype)
-        for name in ("delta_m", "m0")
-    }
-    return dataclasses.replace(data, **scaled), unit
+    delta_m, m0 = (
+        (np.asarray(values, np.float64) / unit).astype(dtype) for values in (data.delta_m, data.m0)
+    )
+    return dataclasses.replace(data, delta_m=delta_m, m0=m0), unit
 
 
 def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:

@@ -14,8 +14,8 @@ from asl_pinn.io import bids
 from asl_pinn.io.atomic import require_writable
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.viz.reports import read_group, write_group_page
+from asl_pinn.workflow import interrupts, runlog
 from asl_pinn.workflow import jobs as cohort
-from asl_pinn.workflow import runlog
 from asl_pinn.workflow.config import Job
 from asl_pinn.workflow.run import Outcome, State, quantify_one
 
@@ -56,7 +56,7 @@ def quantify_all(
     InputError
         If nothing can be written, or all runs are refused for one reason.
     """
-    output_dir, method = jobs[0].output_dir, jobs[0].config.method
+    output_dir = jobs[0].output_dir
     require_writable(output_dir)
     bids.holds_derivatives(output_dir)  # else refused only after the fit
     name, *arguments = command
@@ -68,14 +68,26 @@ def quantify_all(
                     outcomes.append(outcome)
                     _tell(outcome, log)
         except KeyboardInterrupt:
+            interrupts.seen()
             done = sum(outcome.state in _WITH_MAPS for outcome in outcomes)
             line = f"interrupted; {done} of {len(jobs)} runs are done; run the same command again"
             log.warning("%s", line)
             print(f"asl-pinn: {line}", file=sys.stderr)
             raise
         if any(outcome.state in _WITH_MAPS for outcome in outcomes):
-            write_group_page(output_dir, method, jobs[0].config.model_name)
+            _write_group_page(output_dir, jobs[0], log)
         return _status(jobs, outcomes, log, keep_going=keep_going)
+
+
+def _write_group_page(output_dir: Path, job: Job, log: logging.Logger) -> None:
+    """Write the page about all runs; what is wrong with it is no fault of the present ones."""
+    try:
+        write_group_page(output_dir, job.config.method, job.config.model_name)
+    except DiskError:
+        raise
+    except InputError as error:
+        print(f"asl-pinn: note: the page about all runs is not written: {error}", file=sys.stderr)
+        log.warning("the page about all runs is not written: %s", error)
 
 
 def summarise_all(output_dir: Path, method: str, model_name: str) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.data import AslData, Maps, Status
-from asl_pinn.errors import DiskError, InputError
+from asl_pinn.errors import DiskError, InputError, one_line
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.model_choice import choose_model
 from asl_pinn.estimators.registry import get_estimator
@@ -119,8 +119,10 @@ def quantify_one(job: Job) -> Outcome:
         return Outcome(name, State.UNWRITABLE, str(error), notes)
     except InputError as error:
         return Outcome(name, State.REFUSED, str(error), notes)
+    except MemoryError:
+        return Outcome(name, State.REFUSED, f"{job.run.path}: {_NO_MEMORY}", notes)
     except Exception as error:  # whatever it is, it must not stop the other runs
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         return Outcome(name, State.FAILED, reason, notes, traceback.format_exc())
 
 
@@ -257,6 +259,7 @@ def _outcome(
     return Outcome(name, state, f"{message}; {verdict.sentence}", notes)
 
 
+_NO_MEMORY = "does not fit into memory; lift its limit (ulimit -v), or crop the series"
 _ADVICE = "the maps are written all the same; --keep_going ends with status 0"
 
 

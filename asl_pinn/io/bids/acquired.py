@@ -100,7 +100,7 @@ def repeat_noise(decoded: Differences, data: AslData) -> float | None:
     return noise if noise > 0.0 else None
 
 
-def repetition_times(sidecar: Sidecar) -> tuple[str, FloatArray] | None:
+def repetition_times(sidecar: Sidecar) -> tuple[str, NDArray[np.float64]] | None:
     """Repetition times that a sidecar states.
 
     Parameters

@@ -80,7 +80,7 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
     """
     require_file(path)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), nib.imageglobals.LoggingOutputSuppressor():
             image = _read(path, ndim)
             values = np.asarray(image.dataobj, dtype=np.float32)
     except InputError:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 _INSTEAD = {
     "LabelingDuration": (r"TagDuration", r"LabelDuration", r"BolusDuration", r"Tag\d+"),
@@ -77,7 +77,7 @@ def contradiction(metadata: Mapping[str, Any]) -> str:
     return ""
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

@@ -81,7 +81,7 @@ def map_figure(
         for ax, k in zip(axes[0], shown, strict=True):
             ax.set_title(f"z = {view.height[k]:.0f} mm")
         if title:
-            figure.suptitle(title)
+            figure.suptitle(title, parse_math=False)
         return figure
 
 
@@ -149,9 +149,9 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, Maps], title: str 
                 ax.set_title(f"median |error| {middle}")
             error_row[0].axis("off")
         for ax, name in zip(axes[0], ["truth", *estimates], strict=True):
-            ax.set_title(name)
+            ax.set_title(name, parse_math=False)
         place = f"z = {view.height[index]:.0f} mm"
-        figure.suptitle(f"{title}, {place}" if title else place)
+        figure.suptitle(f"{title}, {place}" if title else place, parse_math=False)
         return figure
 
 

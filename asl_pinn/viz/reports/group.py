@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from asl_pinn import models
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Status
+from asl_pinn.errors import InputError, one_line
 from asl_pinn.io.atomic import write_bytes
 from asl_pinn.io.bids import desc_label, map_base
 from asl_pinn.io.bids.images import load_image
@@ -60,6 +61,8 @@ class GroupMember:
         Height of a pixel of them over its width.
     options : dict of str to Any
         Model and options of the estimator that it was made with.
+    fault : str
+        Why its maps cannot be read; '' where they can.
     """
 
     name: str
@@ -71,6 +74,7 @@ class GroupMember:
     slices: dict[str, FloatArray]
     aspect: float
     options: dict[str, Any]
+    fault: str = ""
 
 
 def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Path:
@@ -93,7 +97,7 @@ def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Pat
     Raises
     ------
     InputError
-        If a map is unreadable or the page cannot be written.
+        If the page cannot be written.
     """
     label = desc_label(method)
     path = output_dir / f"group_desc-{label}_report.html"
@@ -124,16 +128,19 @@ def read_group(output_dir: Path, label: str, model_name: str = "") -> list[Group
     Raises
     ------
     InputError
-        If a map is unreadable or has no status beside it.
+        If the folder cannot be read.
     """
     found = {}
     for desc in (f"_desc-{label}{tissue}_" for tissue in ("", *TISSUE_LABELS)):
         for path in output_dir.glob(f"sub-*/**/perf/*{desc}*.json"):
-            record = read_json(path)
+            try:
+                record = read_json(path)
+            except InputError:
+                continue  # whose it is cannot be told; its own run says so
             if {"Outputs", "Model"} <= record.keys():  # written last: all else of the run is there
                 found[path.parent, path.name.split(desc)[0]] = record
     members = [
-        _read_member(output_dir, folder, name, label, record, model_name)
+        _read_or_note(output_dir, folder, name, label, record, model_name)
         for (folder, name), record in found.items()
     ]
     return sorted(members, key=lambda member: member.name)
@@ -188,6 +195,15 @@ def _parameters(name: str, model_name: str) -> tuple[Parameter, ...]:
     if name == model_name or all(part in registered for part in name.split("+")):
         return models.get(name).parameters
     return ()
+
+
+def _read_or_note(output_dir: Path, folder: Path, name: str, *others: Any) -> GroupMember:
+    """A member; of outputs that are damaged, one without maps that says what is wrong."""
+    try:
+        return _read_member(output_dir, folder, name, *others)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        fault = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        return GroupMember(name, None, (), {}, 0, 0.0, {}, 1.0, {}, one_line(fault))
 
 
 def _read_member(
@@ -255,6 +271,9 @@ def _remarks(members: Sequence[GroupMember], parameters: Sequence[Parameter]) ->
         if other:
             said.append(f"made with other options than most: {', '.join(other)}")
     for member, said in zip(members, remarks, strict=True):
+        if member.fault:
+            said.append(f"its outputs are damaged: {member.fault}")
+            continue
         if not member.parameters:
             said.append("its model is not registered here, so that its maps are not shown")
         if member.fitted < _LEAST_FITTED:

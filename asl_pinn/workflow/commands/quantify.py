@@ -16,6 +16,7 @@ from asl_pinn.estimators.registry import (
 )
 from asl_pinn.models.choice import AUTO
 from asl_pinn.workflow.commands import flag_help
+from asl_pinn.workflow.commands.arguments import positional
 
 USAGE = (
     "BIDS_DIR OUTPUT_DIR participant|group [--participant_label=01] [--method=spatial-map] "
@@ -73,6 +74,7 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "Runs at a time, each in a process of its own. On a GPU they share its memory: set "
         "XLA_PYTHON_CLIENT_MEM_FRACTION to less than 1/n_jobs.",
         1,
+        1024,
         **to,
     )
     flags.DEFINE_string(
@@ -155,7 +157,7 @@ def _define_method_flags(to: dict[str, Any]) -> None:
         "Values at which parameters are held instead of fitted, in their units: att=1.2.",
         **to,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, **to)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, 2**32 - 1, **to)
     flags.DEFINE_enum("dtype", "float32", ["float32", "float64"], "Floating-point type.", **to)
 
 
@@ -169,7 +171,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
     if list(arguments[2:]) == ["group"]:
-        return summarise_all(Path(arguments[1]), values.method, values.model)
+        _, output_dir, _ = positional(arguments, USAGE, 3)
+        return summarise_all(Path(output_dir), values.method, values.model)
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     return quantify_all(

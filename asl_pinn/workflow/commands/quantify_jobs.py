@@ -132,13 +132,15 @@ def _grey_matter(model: KineticModel, values: flags.FlagValues) -> str | None:
 def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     """Job that repeats the one that a sidecar tells of."""
     sidecar = Path(require(values, "from"))
+    if arguments and not arguments[0]:
+        raise InputError("OUTPUT_DIR is empty; name a folder, or leave it out")
     if len(arguments) > 1:
         raise InputError("with --from, OUTPUT_DIR is the one argument; the sidecar has the rest")
     origin = read_json(sidecar)
     _refuse_choices(origin, sidecar, values)
     config = provenance.restore(origin, sidecar)
     bids_dir = Path(os.path.normpath(origin["InputDataset"]))
-    trusted = [Path(values[name].value).absolute() for name in _PATHS if values[name].present]
+    trusted = [Path(str(values[name].value)).absolute() for name in _PATHS if values[name].present]
     _refuse_files_outside(config, sidecar, bids_dir, trusted)
     provenance.check_sources(origin, bids_dir, trusted)
     runs = [
@@ -184,7 +186,7 @@ def _refuse_choices(origin: Mapping[str, Any], sidecar: Path, values: flags.Flag
     chosen = [name for name in (*_STATED, *of_methods) if values[name].present]
     stated = reading if isinstance(reading, Mapping) else {}
     for name in set(chosen) & set(_PATHS):
-        if stated.get(name) == os.path.abspath(values[name].value):
+        if stated.get(name) == os.path.abspath(str(values[name].value)):
             chosen.remove(name)  # the user names the file as well
     if values["model"].present and values.model != model:
         chosen.append("model")

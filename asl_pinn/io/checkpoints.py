@@ -105,7 +105,8 @@ def opened(checkpoints: Checkpoints | None) -> Iterator["ocp.CheckpointManager |
     )
     directory = checkpoints.directory.absolute()
     try:
-        manager = ocp.CheckpointManager(directory, options=options)
+        with _silent():
+            manager = ocp.CheckpointManager(directory, options=options)
     except OSError as error:
         raise write_error(directory, error) from None
     with manager:
@@ -169,7 +170,8 @@ def restore(manager: "ocp.CheckpointManager", like: Any) -> Any:
     template = jax.tree.map(np.asarray, like)
     for step in sorted(manager.all_steps(), reverse=True):
         try:
-            return manager.restore(step, args=ocp.args.StandardRestore(template))
+            with _silent():
+                return manager.restore(step, args=ocp.args.StandardRestore(template))
         except Exception as error:  # Orbax and what it is made of raise many kinds
             directory = Path(manager.directory) / str(step)
             line = one_line(f"{directory}: a damaged checkpoint, which is left out")
@@ -177,5 +179,18 @@ def restore(manager: "ocp.CheckpointManager", like: Any) -> Any:
             _LOG.warning("%s (%s)", line, type(error).__name__)
             # one that stays would be taken for the latest
             shutil.rmtree(directory, ignore_errors=True)
-            manager.reload()
+            with _silent():
+                manager.reload()
     return like
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what Orbax logs of damage from the terminal."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

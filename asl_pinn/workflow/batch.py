@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asl_pinn.errors import DiskError, InputError
+from asl_pinn.errors import DiskError, InputError, one_line
 from asl_pinn.io import bids
 from asl_pinn.io.atomic import require_writable
 from asl_pinn.numerics.progress import progress_bar
@@ -130,7 +130,7 @@ def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Genera
     with contextlib.closing(done), bar:
         for job, result in done:
             if isinstance(result, Exception):
-                result = Outcome(job.run.stem, State.FAILED, str(result))
+                result = Outcome(one_line(job.run.stem), State.FAILED, one_line(str(result)))
             if result.state is State.COMPLETE:
                 counted -= 1
                 bar.total = counted  # says nothing about the time that the others take

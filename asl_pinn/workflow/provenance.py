@@ -199,9 +199,14 @@ def reading(
 
     Raises
     ------
+    InputError
+        If a path is empty.
     TypeError
         If a value is neither text nor a number.
     """
+    for name, given in (("mask", mask), ("t1_tissue", t1_tissue), ("gm", gm), ("wm", wm)):
+        if given == "":
+            raise InputError(f"--{name} is empty; name an image, or leave it out")
     if not isinstance(keep_sign, bool):
         raise TypeError(f"keep_sign is true or false, not {keep_sign!r}")
     t1: float | str | Path | None = t1_tissue

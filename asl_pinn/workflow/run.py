@@ -84,7 +84,7 @@ def quantify_one(job: Job) -> Outcome:
     Outcome
         Of a fault, too: nothing is raised but what is to end the process.
     """
-    name, config = job.run.stem, job.config
+    name, config = one_line(job.run.stem), job.config
     notes: tuple[str, ...] = ()
     try:
         compilation_cache.enable(job.cache)

@@ -16,6 +16,7 @@ from asl_pinn.errors import InputError, one_line
 COMMANDS = {
     "demo": "simulate a brain slice, fit it, score it and draw it",
     "simulate": "write a simulated acquisition as a BIDS dataset, with its truth",
+    "inspect": "show how a BIDS dataset is read and what is wrong with it, without fitting",
     "quantify": "turn a BIDS dataset into maps of CBF, ATT and what else a model has",
     "evaluate": "score maps against the truth",
 }

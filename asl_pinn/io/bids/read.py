@@ -17,7 +17,7 @@ from asl_pinn.io.bids.calibration import read_m0
 from asl_pinn.io.bids.calibration_checks import m0_remarks
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
 from asl_pinn.io.bids.derived import check_image_type
-from asl_pinn.io.bids.faults import find_faults, refuse
+from asl_pinn.io.bids.faults import describe_volumes, refuse
 from asl_pinn.io.bids.images import Image, load_image
 from asl_pinn.io.bids.inheritance import file_entities
 from asl_pinn.io.bids.labeling import labeling_efficiency, vascular_crushing
@@ -27,7 +27,7 @@ from asl_pinn.io.bids.sanity_checks import check_differences
 from asl_pinn.io.bids.series import differences
 from asl_pinn.io.bids.timing import labeling_type, readout_delay
 from asl_pinn.io.bids.tissues import Source, read_fractions
-from asl_pinn.io.bids.volume_types import LEFT_OUT, read_volume_types
+from asl_pinn.io.bids.volume_types import LEFT_OUT
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 
@@ -109,11 +109,10 @@ def read_run(
     series = load_image(run.path, ndim=(3, 4))
     if series.values.ndim == 3:
         series = dataclasses.replace(series, values=series.values[..., None])
-    context = _context(run)
-    types = read_volume_types(context, run.path, series.values.shape[-1])
+    types, faults = describe_volumes(run, series.values.shape)
+    refuse(faults, run.sidecar)
     _note_left_out(types, messages)
     remarks: list[str] = []
-    refuse(find_faults(run.sidecar, types, series.values.shape[:3]), run.sidecar)
     check_image_type(run.sidecar, types, remarks)
     kind, crushing = labeling_type(run.sidecar), vascular_crushing(run.sidecar, types)
     efficiency = labeling_efficiency(run.sidecar, messages)
@@ -151,7 +150,7 @@ def read_run(
         messages.append(
             "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
         )
-    files = [run.path, run.sidecar.path, context, m0_source, mask_source, relaxation.t1_map]
+    files = [run.path, run.sidecar.path, run.context, m0_source, mask_source, relaxation.t1_map]
     files += fractions.sources
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
     constants: dict[str, float | str | bool] = {
@@ -183,15 +182,6 @@ def _refuse_namesakes(run: AslRun) -> None:
         raise InputError(
             f"{run.path}: maps of {', '.join(namesakes)} would have the same names; keep one"
         )
-
-
-def _context(run: AslRun) -> Path:
-    if run.context is None:
-        raise InputError(
-            f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
-            "list the type of each volume in it"
-        )
-    return run.context
 
 
 def _note_left_out(types: Sequence[str], messages: list[str]) -> None:

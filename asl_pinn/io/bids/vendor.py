@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 _INSTEAD = {
-    "LabelingDuration": (r"TagDuration", r"LabelDuration", r"BolusDuration", r"Tag\d+"),
+    "LabelingDuration": (r"TagDuration", r"LabelDuration", r"Tag\d+", r"BolusDuration"),
     "PostLabelingDelay": (
         r"InitialPostLabelDelay",
         r"PostLabelDelay",

@@ -27,12 +27,19 @@ USAGE = (
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
     _define_common_flags({"flag_values": values, "module_name": flag_help.COMMON})
-    _define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
+    define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
     _define_method_flags({"flag_values": values, "module_name": flag_help.METHOD})
     define_option_flags(option_types(), values)
 
 
-def _define_common_flags(to: dict[str, Any]) -> None:
+def define_participants(to: dict[str, Any]) -> None:
+    """Define the flag that chooses participants.
+
+    Parameters
+    ----------
+    to : dict
+        Arguments of absl that say where, and in which group.
+    """
     flags.DEFINE_multi_string(
         "participant_label",
         [],
@@ -40,6 +47,10 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "own; all unless given.",
         **to,
     )
+
+
+def _define_common_flags(to: dict[str, Any]) -> None:
+    define_participants(to)
     flags.DEFINE_string(
         "checkpoint_dir",
         None,
@@ -87,7 +98,14 @@ def _define_common_flags(to: dict[str, Any]) -> None:
     )
 
 
-def _define_reading_flags(to: dict[str, Any]) -> None:
+def define_reading_flags(to: dict[str, Any]) -> None:
+    """Define the flags that say how a dataset is read.
+
+    Parameters
+    ----------
+    to : dict
+        Arguments of absl that say where, and in which group.
+    """
     flags.DEFINE_string(
         "mask",
         None,

@@ -63,7 +63,7 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     """
     if values["from"].value is not None:
         return [_again(arguments, values)]
-    labels = _labels(arguments[3:], values)
+    labels = participant_labels(arguments[3:], values)
     bids_dir, output_dir, level = positional(arguments[:3] if labels else arguments, usage, 3)
     if level != _LEVEL:
         raise InputError(f"analysis level {level!r} is unknown; choose {_LEVEL} or group")
@@ -72,10 +72,27 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     return [_job(found, config, Path(output_dir), values) for found in runs]
 
 
-def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
+def participant_labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
     """Participants as they are named: '01', 'sub-01', '01,02', and after spaces as BIDS Apps do.
 
     absl leaves what stands after a space behind the first label among the positional arguments.
+
+    Parameters
+    ----------
+    further : sequence of str
+        Those arguments.
+    values : absl FlagValues
+        Parsed flags.
+
+    Returns
+    -------
+    list of str
+        Labels without 'sub-'; empty for all.
+
+    Raises
+    ------
+    InputError
+        If a label is empty.
     """
     given = values["participant_label"]
     if not given.present:

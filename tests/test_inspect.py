@@ -134,7 +134,7 @@ def test_inspect_goes_on_after_what_cannot_be_read(tmp_path, capsys):
     write_dataset(tmp_path, stem="sub-02", folder="sub-02/perf")
     (root / ASL).write_text("{ not JSON")
     assert main(["asl-pinn", "inspect", str(root)]) == 1
-    first, second = capsys.readouterr().out.split("sub-02/perf/sub-02_asl.nii.gz\n")
+    first, second = capsys.readouterr().out.split("sub-02/perf/sub-02_asl.nii.gz\n", 1)
     assert "cannot be read as JSON" in first
     assert "faults" not in second
     assert main(["asl-pinn", "inspect", str(root), "extra"]) == 2

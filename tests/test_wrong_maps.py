@@ -276,6 +276,16 @@ def test_an_m0_that_was_acquired_otherwise(tmp_path, keys, said):
     assert said in reason
 
 
+@pytest.mark.parametrize("applied", [0, 1])
+def test_scale_slopes_of_philips_that_differ(tmp_path, applied):
+    keys = {"PhilipsScaleSlope": 0.005, "UsePhilipsFloatNotDisplayScaling": applied}
+    root = brain(tmp_path, metadata=keys)
+    of_m0 = {**keys, "RepetitionTime": 10.0, "PhilipsScaleSlope": 0.05}
+    save_json(root / f"{PERF}_m0scan.json", of_m0)
+    said = [reason for reason in reasons(root) if "PhilipsScaleSlope of M0 is 0.05" in reason]
+    assert len(said) == 1 - applied
+
+
 def test_an_m0_in_the_series_that_was_acquired_otherwise(tmp_path):
     volumes = np.concatenate([M0[..., None], perfusion()], -1)
     metadata = {

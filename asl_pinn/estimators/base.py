@@ -283,7 +283,7 @@ def estimate_maps(
 
     model = model.softened()
     data, unit = normalised(data)
-    if not data.delta_m[data.valid].any():
+    if data.valid.any() and not data.delta_m[data.valid].any():
         raise InputError("the differences are zero in all voxels that could be fitted")
     problem = make_problem(data, model, context.dtype)
     check_arrival(problem)

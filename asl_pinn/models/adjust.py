@@ -10,9 +10,6 @@ from asl_pinn.errors import InputError
 from asl_pinn.models.base import Blood, KineticModel, Parameter, Prior, Tissue
 from asl_pinn.models.compose import Fixed
 
-_LONGEST = 30.0  # seconds
-_WIDEST = 100.0  # times the upper bound that a parameter has of its own
-
 
 def fix(model: KineticModel, **values: float) -> KineticModel:
     """Hold parameters of a model at stated values.
@@ -73,7 +70,7 @@ def with_bounds(model: KineticModel, **bounds: tuple[float | None, float | None]
     Raises
     ------
     InputError
-        If the model has no such parameter, bounds are out of order, or one is beyond all sense.
+        If the model has no such parameter, or bounds are out of order.
     """
     changed = {}
     for name, pair in bounds.items():
@@ -85,12 +82,6 @@ def with_bounds(model: KineticModel, **bounds: tuple[float | None, float | None]
             raise InputError(
                 f"bounds of {parameter.symbol} out of order: {lower:g} to {upper:g} "
                 f"{parameter.unit}"
-            )
-        most = _LONGEST if parameter.unit == "s" else _WIDEST * max(parameter.upper, 1.0)
-        if upper > most:
-            raise InputError(
-                f"the upper bound of {parameter.symbol} is {upper:g} {parameter.unit}, and no "
-                f"acquisition tells values above {most:g} {parameter.unit}"
             )
         if lower == 0.0 and parameter.link == "log":
             raise InputError(f"the lower bound of {parameter.symbol} must be above 0")

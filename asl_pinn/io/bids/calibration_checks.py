@@ -33,7 +33,7 @@ def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
     Returns
     -------
     list of str
-        Sentences about suppression, echo time, flip angle and incomplete relaxation of M0.
+        Sentences about suppression, echo time, flip angle, scale and incomplete relaxation of M0.
     """
     kind = run.sidecar.metadata.get("M0Type")
     if kind not in ("Separate", "Included"):
@@ -58,6 +58,7 @@ def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
                 f"{key} of M0 is {own.mean():g} {unit} and that of the series {others.mean():g} "
                 f"{unit}: {effect}, and CBF is off by as much"
             )
+    found += _scales(scan, run.sidecar) if separate else []
     stated = repetition_times(scan)
     if stated is not None:
         shortest = float(_values(scan, stated[0], taken).min())
@@ -69,6 +70,21 @@ def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
                 f"{100.0 / recovered - 100.0:.0f} % too high"
             )
     return found
+
+
+def _scales(scan: Sidecar, series: Sidecar) -> list[str]:
+    """Scale factors of Philips that differ, unless the converter has applied them."""
+    applied = "UsePhilipsFloatNotDisplayScaling"
+    if scan.metadata.get(applied) == series.metadata.get(applied) == 1:
+        return []
+    for key in ("PhilipsScaleSlope", "PhilipsRescaleSlope"):
+        own, others = _values(scan, key, None), _values(series, key, None)
+        if own.size and others.size and not np.isclose(own[0], others[0], rtol=0.01):
+            return [
+                f"{key} of M0 is {own[0]:g} and that of the series {others[0]:g}: unless both were "
+                "converted to one scale, CBF is off by their ratio"
+            ]
+    return []
 
 
 def _values(sidecar: Sidecar, key: str, chosen: NDArray[np.bool_] | None) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ class GroupMember:
     parameters : tuple of Parameter
         Of which it has maps.
     quartiles : dict of str to ndarray, shape (3,)
-        Of each map over the voxels fitted within the bounds, in its unit; NaN without any.
+        Of each map over the voxels that have an estimate, in its unit; NaN without any.
     n_voxels : int
         Of the mask.
     fitted : float
@@ -224,6 +224,7 @@ def _read_member(
     status_image = load_image(folder / f"{base}Status_dseg.nii.gz")
     status, affine = status_image.values, status_image.affine
     mask, fitted = status != Status.OUTSIDE, status == Status.FITTED
+    estimated = mask & (status != Status.SKIPPED)
     report = folder / f"{base}_report.html"
     view = axial_view(mask, affine)
     with_brain = np.flatnonzero(view.slices.any(axis=(1, 2)))
@@ -237,7 +238,9 @@ def _read_member(
 
     def quartiles(p: Parameter) -> FloatArray:
         values = images[p.name].values
-        told = fitted & (values != 0.0)  # else there is none of the tissue, or of the component
+        told = estimated
+        if p.tissue or p.sparse or p.lower > 0.0:
+            told = told & (values != 0.0)  # else there is none of the tissue, or of the component
         return np.percentile(values[told], [25.0, 50.0, 75.0]) if told.any() else _NONE
 
     return GroupMember(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import enum
-import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -200,12 +199,20 @@ class AslData:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Voxels of the mask with finite data, M0 > 0 and T1 >= 0.1 s, shape (X, Y, Z)."""
-        images = np.moveaxis(self.delta_m, -1, 0)
-        finite = functools.reduce(np.logical_and, map(np.isfinite, images))
+        """Voxels of the mask that can be quantified, shape (X, Y, Z).
+
+        Their data are finite, M0 > 0 and T1 >= 0.1 s; no difference exceeds a million times M0, and
+        M0 no million times its median, beyond which squares overflow.
+        """
+        inside = np.asarray(self.mask, dtype=bool)
         positive = (self.m0 > 0.0) & np.isfinite(self.m0)
+        known = np.asarray(self.m0, np.float64)
+        typical = np.median(known[inside & positive]) if (inside & positive).any() else 0.0
+        sound = positive & (known <= _MOST * typical)
+        for image in np.moveaxis(self.delta_m, -1, 0):
+            sound &= np.isfinite(image) & (np.abs(image) / _MOST <= known)
         relaxing = (self.t1_tissue >= 0.1) & np.isfinite(self.t1_tissue)
-        return np.asarray(self.mask, dtype=bool) & finite & positive & relaxing
+        return inside & sound & relaxing
 
     def __repr__(self) -> str:
         """One line: the grid, the voxels and the delays."""
@@ -275,6 +282,7 @@ def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:
 
 
 _FRACTION_TOLERANCE = 0.1
+_MOST = 1e6
 
 
 def _broadcast(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:

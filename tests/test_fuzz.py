@@ -278,7 +278,7 @@ def expected(root: Path) -> tuple[NDArray, NDArray, NDArray]:
     lines = (root / TABLE).read_text(encoding="utf-8-sig").splitlines()
     column = lines[0].split("\t").index("volume_type")
     types = np.array([line.split("\t")[column].strip().lower() for line in lines[1:] if line])
-    used = ~np.isin(types, ["m0scan", "norf"])
+    used = ~np.isin(types, ["m0scan", "norf", "n/a"])
     pulsed = keys["ArterialSpinLabelingType"] == "PASL"
     stated = np.atleast_1d(keys["BolusCutOffDelayTime"])[0] if pulsed else keys["LabelingDuration"]
     durations, plds = (

@@ -334,3 +334,16 @@ def test_fit_of_a_wrong_timing_misses_what_repeats_show(tmp_path):
         assert quantify(root) == 0
         assert sidecar(root)["Verdict"] == verdict
     assert any("misses the data" in said for said in sidecar(root)["VerdictReasons"])
+
+
+@pytest.mark.parametrize("where", ["series", "M0"])
+def test_a_voxel_beyond_all_sense_is_skipped_and_spoils_no_other(where):
+    delta_m, m0 = perfusion(), M0.astype(np.float32)
+    (delta_m if where == "series" else m0)[2, 2, 1] = 6.9e36
+    known = {"label_duration": DURATION, "pld": PLDS, "labeling_efficiency": 0.8}
+    data = AslData.from_arrays(delta_m, m0, mask=MASK, **known)
+    assert data.valid.sum() == MASK.sum() - 1
+    estimator = get_estimator("nlls")
+    maps = estimate_maps(data, "nlls", estimator, Buxton(), estimator.options(), RunContext())
+    assert np.isfinite(maps.cbf).all()
+    np.testing.assert_allclose(np.median(maps.cbf[data.valid]), 50.0, rtol=0.02)

@@ -215,7 +215,9 @@ def _mask(
 
 def _count_skipped(run: AslRun, data: AslData, messages: list[str]) -> int:
     n_inside, n_valid = int(data.mask.sum()), int(data.valid.sum())
-    fault = "hold NaN or Inf, an M0 that is not positive, or a T1 below 0.1 s"
+    fault = (
+        "hold NaN, Inf or values beyond all sense, an M0 that is not positive, or a T1 below 0.1 s"
+    )
     if n_valid == 0:
         raise InputError(f"{run.path}: all {n_inside} voxels of the mask {fault}; nothing is left")
     if n_valid < n_inside:

@@ -32,7 +32,8 @@ _STATUS = {
     ),
     Status.SKIPPED: (
         "skipped",
-        "NaN or infinite data, M0 not positive, or T1 below 0.1 s; 0 in all maps.",
+        "NaN, infinite data or values beyond all sense, M0 not positive, or T1 below 0.1 s; 0 in "
+        "all maps.",
     ),
 }
 _POOR_FIT = 3.0

@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-import functools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,12 +199,20 @@ class AslData:
 
     @property
     def valid(self) -> NDArray[np.bool_]:
-        """Voxels of the mask with finite data, M0 > 0 and T1 >= 0.1 s, shape (X, Y, Z)."""
-        images = np.moveaxis(self.delta_m, -1, 0)
-        finite = functools.reduce(np.logical_and, map(np.isfinite, images))
+        """Voxels of the mask that can be quantified, shape (X, Y, Z).
+
+        Their data are finite, M0 > 0 and T1 >= 0.1 s; no difference exceeds a million times M0, and
+        M0 no million times its median, beyond which squares overflow.
+        """
+        inside = np.asarray(self.mask, dtype=bool)
         positive = (self.m0 > 0.0) & np.isfinite(self.m0)
+        known = np.asarray(self.m0, np.float64)
+        typical = np.median(known[inside & positive]) if (inside & positive).any() else 0.0
+        sound = positive & (known <= _MOST * typical)
+        for image in np.moveaxis(self.delta_m, -1, 0):
+            sound &= np.isfinite(image) & (np.abs(image) / _MOST <= known)
         relaxing = (self.t1_tissue >= 0.1) & np.isfinite(self.t1_tissue)
-        return np.asarray(self.mask, dtype=bool) & finite & positive & relaxing
+        return inside & sound & relaxing
 
     def __repr__(self) -> str:
         """One line: the grid, the voxels and the delays."""
@@ -213,6 +221,38 @@ class AslData:
             f"AslData({grid} voxels, {int(np.sum(self.mask))} in the mask, "
             f"{self.protocol.n_delays} delays)"
         )
+
+
+def normalised(data: AslData) -> tuple[AslData, float]:
+    """Data in a unit in which M0 is of the order of a thousand.
+
+    Scanners scale their images as they like; in float32, squares of what is very large or small are
+    no numbers. The unit is a power of two, so that the data lose not a bit and a result does not
+    depend on the scanner's unit.
+
+    Parameters
+    ----------
+    data : AslData
+        In any unit.
+
+    Returns
+    -------
+    data : AslData
+    unit : float
+        What `delta_m` and `m0` were divided by; 1 where the median M0 is 512 to 1,024.
+    """
+    valid = data.valid
+    median = float(np.median(data.m0[valid])) if valid.any() else 0.0
+    if not 0.0 < median < math.inf:
+        return data, 1.0
+    unit = 2.0 ** (math.frexp(median)[1] - 10)
+    if unit == 1.0:
+        return data, unit
+    dtype = np.asarray(data.delta_m).dtype
+    delta_m, m0 = (
+        (np.asarray(values, np.float64) / unit).astype(dtype) for values in (data.delta_m, data.m0)
+    )
+    return dataclasses.replace(data, delta_m=delta_m, m0=m0), unit
 
 
 def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:
@@ -242,6 +282,7 @@ def check_fractions(gm: FloatArray | None, wm: FloatArray | None) -> None:
 
 
 _FRACTION_TOLERANCE = 0.1
+_MOST = 1e6
 
 
 def _broadcast(values: ArrayLike, shape: tuple[int, ...], name: str) -> NDArray[Any]:
@@ -379,6 +420,22 @@ class Maps(_ByName):
                 return self[amplitude] != 0.0
         return values != 0.0 if self.model[name].tissue else np.ones(values.shape, bool)
 
+    def estimated(self, name: str = "") -> NDArray[np.bool_]:
+        """Voxels that have an estimate, those on a bound or not converged among them.
+
+        Parameters
+        ----------
+        name : str
+            Of a parameter, which is to say something about them; of any unless given.
+
+        Returns
+        -------
+        ndarray of bool, shape (X, Y, Z)
+        """
+        kinds = (Status.FITTED, Status.ON_BOUND, Status.NOT_CONVERGED)
+        where = np.isin(np.asarray(self.status), kinds)
+        return where & self.told(name) if name else where
+
     def fitted(self, name: str) -> NDArray[np.bool_]:
         """Voxels that a parameter says something about and that were fitted within the bounds.
 
@@ -397,9 +454,9 @@ class Maps(_ByName):
         """One line: the method, the median of each map, the voxels."""
         fitted = self.status == Status.FITTED
         medians = ", ".join(
-            f"{p.symbol} {np.median(self[p.name][self.fitted(p.name)]):.{p.digits}f} {p.unit}"
+            f"{p.symbol} {np.median(self[p.name][self.estimated(p.name)]):.{p.digits}f} {p.unit}"
             for p in self.model.parameters
-            if self.fitted(p.name).any()
+            if self.estimated(p.name).any()
         )
         return f"Maps({self.method}: medians {medians or 'none'}; {int(fitted.sum())} voxels)"
 

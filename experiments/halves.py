@@ -26,9 +26,9 @@ from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.io import bids
 from asl_pinn.io.atomic import write_bytes, write_json
 from asl_pinn.io.bids.images import load_image
-from asl_pinn.io.bids.series import is_perfusion, read_volume_types
 from asl_pinn.io.bids.sidecar import read_json
 from asl_pinn.io.bids.timing import volume_times
+from asl_pinn.io.bids.volume_types import read_volume_types
 from asl_pinn.models.compose import components
 
 INVIVO = Path(__file__).parents[2] / "shared" / "data" / "invivo-multi-delay"
@@ -124,7 +124,7 @@ def _repeats(run: bids.AslRun, data: AslData) -> NDArray[np.float32]:
     assert run.context is not None  # or the run would not have been read
     values = load_image(run.path, ndim=(4,)).values
     types = read_volume_types(run.context, run.path, values.shape[-1])
-    times = volume_times(run.sidecar, "PostLabelingDelay", is_perfusion(types), zero=True)
+    times = volume_times(run.sidecar, "PostLabelingDelay", types, zero=True)
     kinds, protocol, per_delay = np.array(types), data.protocol, []
     # That of pulsed labelling counts from the pulse.
     for time in protocol.t if protocol.labeling == "pulsed" else protocol.pld:

@@ -151,7 +151,7 @@ def refusal(root: Path, **options) -> str:
         refused("A number written as text", {"PostLabelingDelay": "1.8"}, "must be a number"),
         ({"PostLabelingDelay": [True, True, True]}, "must be a number"),
         refused("An empty list of delays", {"PostLabelingDelay": []}, "must be a number"),
-        refused("`LabelingEfficiency` in percent", {"LabelingEfficiency": 85}, "at most 1"),
+        refused("`LabelingEfficiency` in percent", {"LabelingEfficiency": 85}, "must be 0.1 to 1"),
         refused(
             "`LabelingEfficiency` in words", {"LabelingEfficiency": "high"}, "must be a number"
         ),
@@ -345,11 +345,6 @@ def test_encoding_keys(tmp_path, changes, n_volumes, fault):
             "Volumes that are CBF already",
             "volume_type\ncbf\ncbf\ncbf\n",
             "'cbf' cannot be quantified",
-        ),
-        refused(
-            "Volumes that are not known (n/a)",
-            "volume_type\ndeltam\nn/a\ndeltam\n",
-            "'n/a' cannot be quantified",
         ),
         refused("M0 volumes alone", "volume_type\nm0scan\nm0scan\nm0scan\n", "nothing to quantify"),
         ("volume_type\nm0scan\nnoRF\nnoRF\n", "only m0scan and noRF volumes"),
@@ -862,7 +857,8 @@ def test_differences_of_the_wrong_sign(tmp_path, kind, remedy):
     )
     message = refusal(root)
     assert JSON in message
-    assert "label and control are interchanged" in message
+    assert "as if label and control were interchanged" in message
+    assert "--keep_sign" in message
     assert remedy in message
 
 

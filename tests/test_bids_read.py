@@ -28,6 +28,7 @@ from asl_pinn import models
 from asl_pinn.acquisition.constants import RELAXATION_TIMES
 from asl_pinn.acquisition.encoding import encode, encoding_matrix
 from asl_pinn.data import AslData
+from asl_pinn.evaluation.verdict import judge
 from asl_pinn.io.bids import find_runs, maps_sidecar, read_run
 
 INVIVO = Path(__file__).parents[1] / ".." / "shared" / "data" / "invivo-te-pcasl"
@@ -146,10 +147,11 @@ def test_phase_images_are_left(tmp_path):
     assert [run.stem for run in find_runs(root)] == ["sub-01_part-mag"]
 
 
-@pytest.mark.accepted("Series and M0 whose scales cannot belong together: read, a note says so")
-def test_differences_too_large_for_m0_are_noted(tmp_path):
-    messages = read(write_dataset(tmp_path, volumes=100.0 * DELTA_M))[1]
-    assert mentions(messages, "same scale")
+@pytest.mark.accepted("Series and M0 of different scales: read, the verdict says so")
+def test_differences_too_large_for_m0_are_told(tmp_path):
+    _, notes = read_run(find_runs(write_dataset(tmp_path, volumes=100.0 * DELTA_M))[0])
+    (reason,) = judge(notes.facts).reasons
+    assert "same scale" in reason
 
 
 @pytest.mark.accepted("`IntendedFor` that leads elsewhere: compared with names, never opened")
@@ -432,13 +434,23 @@ def test_readouts(tmp_path, types, keys):
     assert messages == ()
 
 
-@pytest.mark.accepted("Volumes without excitation (`noRF`): left out, a note says so")
-def test_volumes_without_excitation_are_left_out(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        accepted(
+            "Volumes without excitation (`noRF`): left out, a note says so",
+            "noRF",
+            "volumes without excitation (noRF)",
+        ),
+        accepted("Volumes of type `n/a`: left out, a note says so", "n/a", "volumes of type n/a"),
+    ],
+)
+def test_volumes_that_are_no_perfusion_are_left_out(tmp_path, kind, what):
     noise = np.full((*SHAPE, 1), np.nan, np.float32)
     root = write_dataset(
         tmp_path,
         volumes=np.concatenate([noise, DELTA_M, noise], -1),
-        types=("noRF", "deltam", "deltam", "deltam", "noRF"),
+        types=(kind, "deltam", "deltam", "deltam", kind),
         metadata={
             "LabelingDuration": [0.0, *METADATA["LabelingDuration"], 0.0],
             "PostLabelingDelay": [-1.0, *METADATA["PostLabelingDelay"], 0.0],
@@ -448,7 +460,7 @@ def test_volumes_without_excitation_are_left_out(tmp_path):
     data, messages = read(root)
     np.testing.assert_array_equal(data.delta_m, DELTA_M)
     np.testing.assert_allclose(data.protocol.pld, PROTOCOL.pld)
-    assert messages == ("volumes without excitation (noRF) are left out: 2",)
+    assert messages == (f"{what} are left out: 2",)
 
 
 def test_volumes_without_excitation_are_left_out_of_cycles(tmp_path):

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -71,14 +72,51 @@ def test_a_folder_that_cannot_be_used_is_passed_over_and_a_named_one_told(
     file.chmod(stat.S_IRUSR)
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     jax.config.update("jax_compilation_cache_dir", None)
-    assert not compilation_cache.enable(None)
+    assert "cannot be written (Not a directory)" in compilation_cache.enable(None)
     assert jax.config.jax_compilation_cache_dir is None
     assert main(["asl-pinn", "evaluate", "a", "b", f"--compilation_cache={file}"]) == 2
     note, error = capsys.readouterr().err.splitlines()
     assert note == (
-        f"asl-pinn: note: --compilation_cache={file} cannot be written; programs are compiled anew"
+        f"asl-pinn: note: compilation cache: {file} cannot be written (File exists); programs are "
+        "compiled anew"
     )
     assert error == "asl-pinn: error: a: no such folder"
+
+
+def test_a_folder_that_is_made_is_the_user_s_alone(tmp_path):
+    assert compilation_cache.enable(str(tmp_path / "a" / "programs")) == ""
+    for folder in (tmp_path / "a", Path(jax.config.jax_compilation_cache_dir)):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("mode", [0o770, 0o777, 0o1777])
+def test_a_folder_that_others_can_write_is_refused(tmp_path, capsys, depth, mode):
+    programs = tmp_path / "programs"
+    assert compilation_cache.enable(str(programs)) == ""
+    open_folder = (programs, Path(jax.config.jax_compilation_cache_dir))[depth]
+    open_folder.chmod(mode)
+    assert main(["asl-pinn", "evaluate", "a", "b", f"--compilation_cache={programs}"]) == 2
+    note, _ = capsys.readouterr().err.splitlines()
+    assert f"{open_folder} belongs to others or can be written by them" in note
+    assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
+    programs = tmp_path / "programs"
+    assert compilation_cache.enable(str(programs)) == ""
+    if os.geteuid() == 0:
+        os.chown(programs, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    assert "belongs to others" in compilation_cache.enable(str(programs))
+
+
+def test_a_folder_that_jax_was_told_of_is_looked_at_too(tmp_path):
+    tmp_path.chmod(0o777)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    assert "belongs to others" in compilation_cache.enable(None)
+    assert jax.config.jax_compilation_cache_dir is None
 
 
 def tell_configuration(job: Job) -> Outcome:

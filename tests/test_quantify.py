@@ -92,7 +92,7 @@ def test_what_is_complete_is_left_alone_and_said_so(dataset, output, capsys):
     assert quantify_all(dataset, output) == 0
     assert when_written(output) == before
     expected = [f"sub-{subject} nlls: already complete" for subject in SUBJECTS]
-    assert capsys.readouterr().out.splitlines() == expected
+    assert [line.split(";")[0] for line in capsys.readouterr().out.splitlines()] == expected
     assert quantify_all(dataset, output, "--noresume") == 0
     assert "median CBF" in capsys.readouterr().out
     assert not set(when_written(output).values()) & set(before.values())
@@ -273,7 +273,7 @@ def test_an_interrupt_leaves_what_is_finished(dataset, output, capsys, monkeypat
     monkeypatch.setattr(batch, "quantify_one", real)
     assert quantify_all(dataset, output) == 0
     first, *_ = capsys.readouterr().out.splitlines()
-    assert first == "sub-01 nlls: already complete"
+    assert first.split(";")[0] == "sub-01 nlls: already complete"
 
 
 def test_maps_are_made_again_from_their_sidecar(dataset, output, tmp_path, capsys):
@@ -339,10 +339,11 @@ def test_maps_that_cannot_be_right_are_written_and_said_so(dataset, output, caps
         assert quantify_all(dataset, output, "--participant_label=01") == 1
         heading, line = capsys.readouterr().err.splitlines()[-2:]
         assert heading == "asl-pinn: 1 of 1 runs failed:"
-        assert line.startswith("  sub-01: the maps cannot be right: no voxel was fitted within")
-        assert f"; {fault}; check M0, timing, mask and --bounds" in line
+        assert line.startswith("  sub-01: unusable: ")
+        assert f"; {fault}; " in line
     stated = json.loads(sidecar(output).read_text())
-    assert fault in stated["Unusable"]
+    assert stated["Verdict"] == "unusable"
+    assert fault in stated["VerdictReasons"]
     assert "1 unusable" in logs(output)[0]
 
 

@@ -12,7 +12,6 @@ from matplotlib.image import imread
 
 from asl_pinn import models
 from asl_pinn.data import Maps, Phantom, Status
-from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import Estimator
 from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.io.bids import write_maps
@@ -146,8 +145,9 @@ def test_group_of_nothing_and_of_broken_maps(folder, tmp_path, phantom):
     assert read_group(tmp_path, "nlls") == []  # it lacks what is written last
     seal.write_text(whole)
     seal.with_suffix(".nii.gz").write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"sub-01_desc-nlls_cbf\.nii\.gz"):
-        read_group(tmp_path, "nlls")
+    (damaged,) = read_group(tmp_path, "nlls")
+    assert "sub-01_desc-nlls_cbf.nii.gz" in damaged.fault
+    assert "its outputs are damaged: " in group_page([damaged], "nlls")
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed to render pages")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray, IntArray
-from asl_pinn.data import AslData, Maps, Status, to_volume
+from asl_pinn.data import AslData, Maps, Status, normalised, to_volume
+from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import MIN_FRACTION
 from asl_pinn.models.base import KineticModel
 from asl_pinn.models.compose import components
@@ -278,9 +279,14 @@ def estimate_maps(
     from asl_pinn.estimators.identifiability import check_identifiable
     from asl_pinn.estimators.model_choice import sparse_probability  # `--help` needs none of them
     from asl_pinn.estimators.shared import hold_shared, put_back, settle_shared
+    from asl_pinn.estimators.voxelwise.objective import check_arrival
 
     model = model.softened()
+    data, unit = normalised(data)
+    if data.valid.any() and not data.delta_m[data.valid].any():
+        raise InputError("the differences are zero in all voxels that could be fitted")
     problem = make_problem(data, model, context.dtype)
+    check_arrival(problem)
     shared = settle_shared(problem)
     held = hold_shared(problem, shared)
     notes = (*shared.notes, *check_identifiable(held))
@@ -308,9 +314,12 @@ def estimate_maps(
         values=volumes(found.values),
         status=status,
         sd=volumes(found.sd),
-        noise_sd=found.noise_sd,
+        noise_sd=None if found.noise_sd is None else unit * found.noise_sd,
         samples={name: np.stack([draw[name] for draw in draws]) for name in model.names if draws},
-        history=dict(found.history),
+        history={
+            name: unit * np.asarray(kept) if name == "noise_sd" else kept
+            for name, kept in found.history.items()
+        },
         affine=data.affine,
         method=method,
         stem=data.stem,

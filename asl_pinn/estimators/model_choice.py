@@ -16,7 +16,7 @@ from jax.typing import DTypeLike
 
 from asl_pinn import models
 from asl_pinn.arrays import FloatArray
-from asl_pinn.data import AslData
+from asl_pinn.data import AslData, normalised
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.identifiability import check_identifiable
 from asl_pinn.estimators.voxelwise import sparse
@@ -87,6 +87,7 @@ def choose_model(
     """
     first, *others = candidates(data.protocol)
     fitted = [adjust(models.get(name)).softened() for name in others]
+    data, _ = normalised(data)
     problem = make_problem(data, fitted[0], dtype)
     obstacle = _obstacle(data, problem, held or {})
     if obstacle:

@@ -1,6 +1,7 @@
 """Options of an estimator: dataclass fields that explain themselves and become flags."""
 
 import dataclasses
+import math
 import numbers
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -53,7 +54,7 @@ class ByParameter:
         return ",".join(f"{name}={value:g}" for name, value in (*self.named, ("other", self.other)))
 
 
-def option(default: Any, help_text: str) -> Any:
+def option(default: Any, help_text: str, *, most: float = 1e6) -> Any:
     """Declare a dataclass field with its default and the text that `--help` shows.
 
     In a dataclass that is registered as a pytree, floats are leaves and the rest is static:
@@ -65,12 +66,14 @@ def option(default: Any, help_text: str) -> Any:
         Value when the user gives none.
     help_text : str
         What the option does, with its unit.
+    most : float
+        Largest number that is accepted: what takes no more memory or time than there is.
 
     Returns
     -------
     dataclasses.Field
     """
-    metadata = {"help": help_text, "static": not isinstance(default, float)}
+    metadata = {"help": help_text, "static": not isinstance(default, float), "most": most}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -87,13 +90,15 @@ def fraction_option() -> Any:
     )
 
 
-def by_preset(help_text: str, **defaults: Any) -> Any:
+def by_preset(help_text: str, *, most: float = 1e6, **defaults: Any) -> Any:
     """Declare a dataclass field whose default depends on the field `preset`.
 
     Parameters
     ----------
     help_text : str
         What the option does, with its unit.
+    most : float
+        Largest number that is accepted.
     **defaults : int, float, str or bool
         Value for each preset when the user gives none.
 
@@ -102,7 +107,9 @@ def by_preset(help_text: str, **defaults: Any) -> Any:
     dataclasses.Field
         Of default None, which `resolve` fills in; the annotation is that of the resolved value.
     """
-    return dataclasses.field(default=None, metadata={"help": help_text, "presets": defaults})
+    return dataclasses.field(
+        default=None, metadata={"help": help_text, "presets": defaults, "most": most}
+    )
 
 
 def resolve(options: Options) -> Options:
@@ -158,13 +165,24 @@ def from_mapping(
         if name not in kinds:
             known = f"only {', '.join(kinds)}" if kinds else "it has none"
             raise InputError(f"{method} has no option {name!r}, {known}")
-    defaults = {field.name: field.default for field in dataclasses.fields(options_type)}
-    return options_type(
-        **{
-            name: _converted(value, kinds[name], defaults[name], names, f"{method}: option {name}")
-            for name, value in given.items()
-        }
+    fields = {field.name: field for field in dataclasses.fields(options_type)}
+    converted = {}
+    for name, value in given.items():
+        what, field = f"{method}: option {name}", fields[name]
+        converted[name] = _converted(value, kinds[name], field.default, names, what)
+        _check_size(converted[name], field.metadata.get("most", math.inf), what)
+    return options_type(**converted)
+
+
+def _check_size(value: Any, most: float, what: str) -> None:
+    """Refuse numbers that are none, or that no machine can work with."""
+    single = [value] if _is_number(value) else []
+    several = (
+        [value.other, *dict(value.named).values()] if isinstance(value, ByParameter) else single
     )
+    for number in several:
+        if not abs(number) <= most:
+            raise InputError(f"{what} must be a number of at most {most:g}, it is {number:g}")
 
 
 def as_mapping(options: "DataclassInstance", names: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from jax import Array
 
 from asl_pinn.arrays import FloatArray, IntArray
-from asl_pinn.data import AslData, Maps
+from asl_pinn.data import AslData, Maps, normalised
 from asl_pinn.problem import Problem, make_problem, map_voxels, predict
 
 
@@ -62,10 +62,11 @@ def prediction_error(maps: Maps, data: AslData, index: int) -> float:
     float
         [unit of delta_m]
     """
-    problem = make_problem(data, maps.model, np.float32)
+    scaled, unit = normalised(data)
+    problem = make_problem(scaled, maps.model, np.float32)
     where = data.valid
     values = np.stack([maps[name][where].astype(np.float32) for name in maps.model.names])
-    return float(np.sqrt(mean_squared_error(problem, values, index)))
+    return unit * float(np.sqrt(mean_squared_error(problem, values, index)))
 
 
 def mean_squared_error(problem: Problem, values: FloatArray, index: int) -> float:

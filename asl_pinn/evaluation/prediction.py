@@ -4,7 +4,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from asl_pinn.data import AslData, Maps
+from asl_pinn.data import AslData, Maps, normalised
 from asl_pinn.problem import Problem, make_problem, map_voxels, predict
 
 
@@ -27,8 +27,10 @@ def predicted(data: AslData, maps: Maps) -> NDArray[np.float32]:
     images = np.full(data.delta_m.shape, np.nan, np.float32)
     if where.any():
         values = [maps[name][where].astype(np.float32) for name in maps.model.names]
-        problem = make_problem(data, maps.model, np.float32)
-        images[where] = map_voxels(_predict, problem, (np.stack(values),)).T
+        scaled, unit = normalised(data)
+        problem = make_problem(scaled, maps.model, np.float32)
+        found = map_voxels(_predict, problem, (np.stack(values),)).T
+        images[where] = np.asarray(found, np.float64) * unit
     return images
 
 

@@ -108,10 +108,12 @@ def sha256(content: bytes | Path) -> str:
     Raises
     ------
     OSError
-        If it cannot be read.
+        If it cannot be read, or is no regular file: a pipe would be waited for.
     """
     if isinstance(content, bytes):
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
+    if content.exists() and not content.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file", str(content))
     with open(content, "rb") as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
@@ -129,9 +131,15 @@ def require_writable(folder: Path) -> None:
     InputError
         If it is a file, or not writable.
     """
-    existing = next(
-        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
-    )
+    try:
+        existing = next(
+            path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+        )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{folder}: cannot be used ({reason}); choose another folder for the output"
+        ) from None
     if not existing.is_dir():
         raise InputError(f"{existing}: is a file; choose a folder for the output")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -242,6 +250,8 @@ def _sync_folder(folder: Path) -> None:
 def _remove_leftovers(path: Path) -> None:
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
         # an error says that somebody is writing it, or that nothing can be locked here
+        if not leftover.is_file():
+            continue  # a pipe would be waited for
         with contextlib.suppress(OSError), open(leftover, "ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()

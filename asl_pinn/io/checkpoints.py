@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import errno
 import hashlib
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from asl_pinn.errors import one_line
 from asl_pinn.io.atomic import write_error
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
 
+_LOG = logging.getLogger(__name__)
 _KEPT = 2
 _OVERHEAD = 2**20  # bytes that Orbax may write beside the arrays
 
@@ -101,7 +105,8 @@ def opened(checkpoints: Checkpoints | None) -> Iterator["ocp.CheckpointManager |
     )
     directory = checkpoints.directory.absolute()
     try:
-        manager = ocp.CheckpointManager(directory, options=options)
+        with _silent():
+            manager = ocp.CheckpointManager(directory, options=options)
     except OSError as error:
         raise write_error(directory, error) from None
     with manager:
@@ -158,12 +163,34 @@ def restore(manager: "ocp.CheckpointManager", like: Any) -> Any:
     Returns
     -------
     pytree of ndarray
-        `like` itself if nothing has been written yet.
+        `like` itself if nothing has been written yet, or nothing that can be read: a note says so.
     """
     import orbax.checkpoint as ocp
 
-    step = manager.latest_step()
-    if step is None:
-        return like
     template = jax.tree.map(np.asarray, like)
-    return manager.restore(step, args=ocp.args.StandardRestore(template))
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            with _silent():
+                return manager.restore(step, args=ocp.args.StandardRestore(template))
+        except Exception as error:  # Orbax and what it is made of raise many kinds
+            directory = Path(manager.directory) / str(step)
+            line = one_line(f"{directory}: a damaged checkpoint, which is left out")
+            print(f"note: {line}", file=sys.stderr)
+            _LOG.warning("%s (%s)", line, type(error).__name__)
+            # one that stays would be taken for the latest
+            shutil.rmtree(directory, ignore_errors=True)
+            with _silent():
+                manager.reload()
+    return like
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep what Orbax logs of damage from the terminal."""
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -24,6 +24,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.options import from_mapping
 from asl_pinn.estimators.registry import DEFAULT_METHOD, get_estimator
+from asl_pinn.evaluation.verdict import judge
 from asl_pinn.io import bids
 from asl_pinn.models.base import KineticModel
 from asl_pinn.models.choice import AUTO
@@ -47,6 +48,7 @@ def load(
     t1_blood: float | None = None,
     gm: str | os.PathLike[str] | None = None,
     wm: str | os.PathLike[str] | None = None,
+    keep_sign: bool = False,
 ) -> AslData:
     """Read one ASL series of a BIDS dataset, with its M0, mask and timing.
 
@@ -68,6 +70,8 @@ def load(
     gm, wm : str or path, optional
         Images of the fractions of grey and white matter; 't1' as `gm` makes both from the T1 map.
         Else those among the dataset's derivatives that are on the grid of the series, if any.
+    keep_sign : bool
+        Whether to take differences as they are though their mean is negative.
 
     Returns
     -------
@@ -103,8 +107,9 @@ def load(
         t1_blood=t1_blood,
         gm="derivatives" if gm is None and wm is None else _fractions(gm),
         wm=_fractions(wm),
+        keep_sign=keep_sign,
     )
-    for message in notes.messages:
+    for message in (*notes.messages, *judge(notes.facts).reasons):
         _LOG.warning("%s: %s", matching[0].stem, message)
     return data
 

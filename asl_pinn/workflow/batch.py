@@ -9,13 +9,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asl_pinn.errors import DiskError, InputError
+from asl_pinn.errors import DiskError, InputError, one_line
 from asl_pinn.io import bids
 from asl_pinn.io.atomic import require_writable
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.viz.reports import read_group, write_group_page
+from asl_pinn.workflow import interrupts, runlog
 from asl_pinn.workflow import jobs as cohort
-from asl_pinn.workflow import runlog
 from asl_pinn.workflow.config import Job
 from asl_pinn.workflow.run import Outcome, State, quantify_one
 
@@ -26,7 +26,12 @@ _WITH_MAPS = (*_DONE, State.UNUSABLE)
 
 
 def quantify_all(
-    jobs: Sequence[Job], *, n_jobs: int, scheduler: str | None, command: Sequence[str]
+    jobs: Sequence[Job],
+    *,
+    n_jobs: int,
+    scheduler: str | None,
+    command: Sequence[str],
+    keep_going: bool = False,
 ) -> int:
     """Quantify runs of one dataset by one method, print what became of each and write the page.
 
@@ -38,6 +43,8 @@ def quantify_all(
         Where they are done, as `asl_pinn.workflow.jobs.each` takes it.
     command : sequence of str
         Name of the command and its arguments, for the log.
+    keep_going : bool
+        Whether maps that are unusable are told and otherwise count as finished.
 
     Returns
     -------
@@ -49,7 +56,7 @@ def quantify_all(
     InputError
         If nothing can be written, or all runs are refused for one reason.
     """
-    output_dir, method = jobs[0].output_dir, jobs[0].config.method
+    output_dir = jobs[0].output_dir
     require_writable(output_dir)
     bids.holds_derivatives(output_dir)  # else refused only after the fit
     name, *arguments = command
@@ -61,14 +68,26 @@ def quantify_all(
                     outcomes.append(outcome)
                     _tell(outcome, log)
         except KeyboardInterrupt:
+            interrupts.seen()
             done = sum(outcome.state in _WITH_MAPS for outcome in outcomes)
             line = f"interrupted; {done} of {len(jobs)} runs are done; run the same command again"
             log.warning("%s", line)
             print(f"asl-pinn: {line}", file=sys.stderr)
             raise
         if any(outcome.state in _WITH_MAPS for outcome in outcomes):
-            write_group_page(output_dir, method, jobs[0].config.model_name)
-        return _status(jobs, outcomes, log)
+            _write_group_page(output_dir, jobs[0], log)
+        return _status(jobs, outcomes, log, keep_going=keep_going)
+
+
+def _write_group_page(output_dir: Path, job: Job, log: logging.Logger) -> None:
+    """Write the page about all runs; what is wrong with it is no fault of the present ones."""
+    try:
+        write_group_page(output_dir, job.config.method, job.config.model_name)
+    except DiskError:
+        raise
+    except InputError as error:
+        print(f"asl-pinn: note: the page about all runs is not written: {error}", file=sys.stderr)
+        log.warning("the page about all runs is not written: %s", error)
 
 
 def summarise_all(output_dir: Path, method: str, model_name: str) -> int:
@@ -111,7 +130,7 @@ def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Genera
     with contextlib.closing(done), bar:
         for job, result in done:
             if isinstance(result, Exception):
-                result = Outcome(job.run.stem, State.FAILED, str(result))
+                result = Outcome(one_line(job.run.stem), State.FAILED, one_line(str(result)))
             if result.state is State.COMPLETE:
                 counted -= 1
                 bar.total = counted  # says nothing about the time that the others take
@@ -138,17 +157,27 @@ def _tell(outcome: Outcome, log: logging.Logger) -> None:
             log.error("%s", outcome.traceback)
 
 
-def _status(jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger) -> int:
+def _status(
+    jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger, *, keep_going: bool
+) -> int:
     """Exit status; where some failed, after a list of them."""
     counts = Counter(outcome.state for outcome in outcomes)
     log.info("%s", ", ".join(f"{count} {state}" for state, count in counts.items()))
     failed = [outcome for outcome in outcomes if outcome.state not in _DONE]
     if not failed:
         return 0
+    if keep_going and all(outcome.state is State.UNUSABLE for outcome in failed):
+        print(f"asl-pinn: {len(failed)} of {len(jobs)} runs are unusable:", file=sys.stderr)
+        _list(failed)
+        return 0
     reasons = {outcome.message for outcome in failed}
     if counts[State.REFUSED] == len(jobs) and len(reasons) == 1:
         raise InputError(reasons.pop())
     print(f"asl-pinn: {len(failed)} of {len(jobs)} runs failed:", file=sys.stderr)
+    _list(failed)
+    return SOME_FAILED
+
+
+def _list(failed: Sequence[Outcome]) -> None:
     for outcome in failed:
         print(f"  {outcome.name}: {outcome.message}", file=sys.stderr)
-    return SOME_FAILED

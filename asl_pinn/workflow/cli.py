@@ -1,19 +1,22 @@
 """The command line, `asl-pinn COMMAND ...`: each command is a module of `workflow.commands`."""
 
+import contextlib
 import importlib
 import os
 import sys
 import textwrap
+import warnings
 from collections.abc import Sequence
 
 from absl import flags
 
 from asl_pinn import __version__
-from asl_pinn.errors import InputError
+from asl_pinn.errors import InputError, one_line
 
 COMMANDS = {
     "demo": "simulate a brain slice, fit it, score it and draw it",
     "simulate": "write a simulated acquisition as a BIDS dataset, with its truth",
+    "inspect": "show how a BIDS dataset is read and what is wrong with it, without fitting",
     "quantify": "turn a BIDS dataset into maps of CBF, ATT and what else a model has",
     "evaluate": "score maps against the truth",
 }
@@ -23,6 +26,7 @@ USAGE_ERROR = 2
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 _BROKEN_PIPE = 141
 _WIDTH = 100
+_LEAST_ADDRESS_SPACE = 4_000_000_000  # bytes
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,28 +53,64 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _dispatch(*arguments)
     except InputError as error:
-        print(f"asl-pinn: error: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        return _complain(str(error))
+    except MemoryError:
+        return _complain("there is not enough memory; lift its limit (ulimit -v), or crop the data")
 
 
 def entry_point() -> None:
-    """Run a command and exit with its status."""
+    """Run a command and exit with its status.
+
+    What libraries warn of is not for the people at the terminal: what they should know is a note.
+    """
+    warnings.simplefilter("ignore")
+    interrupts = importlib.import_module("asl_pinn.workflow.interrupts")
     try:
-        status = main(sys.argv)
-        sys.stdout.flush()
+        with interrupts.insistent():
+            status = main(sys.argv)
+        _flush()
     except KeyboardInterrupt:
-        status = _INTERRUPTED
+        # other threads may be at work, for which an ordinary exit would wait
+        with contextlib.suppress(OSError):
+            _flush()
+        os._exit(_INTERRUPTED)
     except BrokenPipeError:
-        # Nobody reads on, as in `quantify --help | head`; the interpreter flushes once more at
-        # its end, which must not fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads on, as in `quantify --help | head`.
+        _drop_output()
         status = _BROKEN_PIPE
+    except OSError as error:
+        _drop_output()
+        status = _complain(f"standard output cannot be written ({error.strerror})")
     sys.exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as where the caller has closed it
+            stream.flush()
+
+
+def _drop_output() -> None:
+    """Let the interpreter's own last flush go nowhere instead of failing."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complain(message: str) -> int:
+    """Print the one line about a mistake; status for it."""
+    with contextlib.suppress(OSError):
+        print(f"asl-pinn: error: {one_line(message)}", file=sys.stderr)
+    return USAGE_ERROR
 
 
 def _dispatch(name: str, *arguments: str) -> int:
     if name not in COMMANDS:
         raise InputError(f"unknown command {name!r}; choose {', '.join(COMMANDS)}")
+    for argument in arguments:
+        if not argument.isprintable():
+            raise InputError(
+                f"argument {argument} has characters that cannot be printed; rename it"
+            )
     command = importlib.import_module(f"asl_pinn.workflow.commands.{name}")
     cache = importlib.import_module("asl_pinn.workflow.compilation_cache")
     values = define_flags(name)
@@ -81,11 +121,26 @@ def _dispatch(name: str, *arguments: str) -> int:
     if values.help:
         print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n{_flags(values)}")
         return 0
-    folder = values.compilation_cache
-    if not cache.enable(folder) and folder is not None:
-        line = f"--compilation_cache={folder} cannot be written; programs are compiled anew"
+    _check_memory()
+    fault = cache.enable(values.compilation_cache)
+    if fault:
+        line = one_line(f"compilation cache: {fault}; programs are compiled anew")
         print(f"asl-pinn: note: {line}", file=sys.stderr)
     return command.run(positional, values)
+
+
+def _check_memory() -> None:
+    """Refuse an address space in which XLA may end the process without a word."""
+    try:
+        import resource
+    except ImportError:  # not a Unix system
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _LEAST_ADDRESS_SPACE:
+        raise InputError(
+            f"the address space is limited to {limit / 1e9:.2g} GB, and at least "
+            f"{_LEAST_ADDRESS_SPACE / 1e9:.2g} GB are needed; lift the limit (ulimit -v)"
+        )
 
 
 def define_flags(name: str) -> flags.FlagValues:

@@ -1,9 +1,12 @@
 """Programs that XLA has compiled, kept in the user's cache directory for later runs."""
 
+import contextlib
 import hashlib
 import os
 import platform
+import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,8 +20,11 @@ HELP = (
 _LEAST_SECONDS = 0.1
 
 
-def enable(setting: str | None) -> bool:
+def enable(setting: str | None) -> str:
     """Let JAX keep what it compiles, and take what it kept before.
+
+    What lies in the folder is run: it is made for its owner alone, and refused where others own or
+    can write it.
 
     JAX compiles anew what it cannot read, such as an entry that a kill cut short, and goes on
     where it cannot write, as on a disk that is full.
@@ -31,22 +37,26 @@ def enable(setting: str | None) -> bool:
 
     Returns
     -------
-    bool
-        Whether it is done as was asked; False where the folder cannot be written, and programs
-        are kept as they were before.
+    str
+        Why it is not done as was asked, and programs are compiled anew; '' where it is.
     """
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if setting == "off":
         jax.config.update("jax_compilation_cache_dir", None)
-        return True
+        return ""
     if setting is None and jax.config.values["jax_compilation_cache_dir"] is not None:
-        return True
+        fault = _fault(Path(jax.config.values["jax_compilation_cache_dir"]))
+        if fault:
+            jax.config.update("jax_compilation_cache_dir", None)
+        return fault
     folder = (Path(setting) if setting else user_cache_path("asl_pinn", False)) / _machine()
-    if not _usable(folder):
-        return False
+    fault = _fault(folder.parent) or _fault(folder)
+    if fault:
+        jax.config.update("jax_compilation_cache_dir", None)
+        return fault
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
-    return True
+    return ""
 
 
 def _machine() -> str:
@@ -60,9 +70,37 @@ def _machine() -> str:
     return f"jax-{jax.__version__}-{platform.machine()}-{digest}"
 
 
-def _usable(folder: Path) -> bool:
+def _fault(folder: Path) -> str:
+    """What speaks against a folder, which is made where it can be; '' where nothing does."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+        with _private():
+            folder.mkdir(parents=True, exist_ok=True)
+        usable = os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+        strange = _of_others(folder)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return f"{folder} cannot be written ({reason})"
+    if not usable:
+        return f"{folder} cannot be written"
+    if strange:
+        return f"{folder} belongs to others or can be written by them, who could change maps"
+    return ""
+
+
+@contextlib.contextmanager
+def _private() -> Iterator[None]:
+    """Whatever is made meanwhile is its owner's alone."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _of_others(folder: Path) -> bool:
+    """Whether somebody else but the superuser may change what is in a folder."""
+    if not hasattr(os, "geteuid"):
         return False
-    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+    about = folder.stat()
+    shared = about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return about.st_uid not in (0, os.geteuid()) or bool(shared)

@@ -1,14 +1,16 @@
 """What determines a result besides the images, and where it is to be computed."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from asl_pinn import models
+from asl_pinn.errors import InputError
 from asl_pinn.estimators.base import RunContext
 from asl_pinn.io.bids import AslRun
-from asl_pinn.models.base import KineticModel
+from asl_pinn.models.base import KineticModel, Parameter
 from asl_pinn.models.choice import AUTO, ModelChoice, candidates
 
 
@@ -153,7 +155,24 @@ def adjusted(
             {name: pair for name, pair in pairs.items() if name in model.names}
             for pairs in (bounds, priors)
         )
+    for name, (_, upper) in bounds.items():
+        if upper is not None and name in model.names:
+            _check_upper(model[name], upper)
     return models.with_priors(models.with_bounds(model, **bounds), **priors)
+
+
+def _check_upper(p: Parameter, upper: float) -> None:
+    """Refuse bounds so wide that a search between them finds nothing."""
+    most = _LONGEST if p.unit == "s" else _WIDEST * max(p.upper, 1.0)
+    if most < upper < math.inf:
+        raise InputError(
+            f"the upper bound of {p.symbol} is {upper:g} {p.unit}, and no acquisition tells values "
+            f"above {most:g} {p.unit}"
+        )
+
+
+_LONGEST = 30.0  # seconds
+_WIDEST = 100.0  # times the upper bound that a parameter has of its own
 
 
 def most_general(model_name: str, held: Mapping[str, float]) -> KineticModel:

@@ -128,8 +128,8 @@ def _on_cluster(
         ) from None
     try:
         client = distributed.Client(scheduler, timeout=_PATIENCE, set_as_default=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # whatever answers there, it need not be Dask
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"--scheduler={scheduler}: no Dask scheduler answers ({reason})") from None
     with client:
         futures = client.map(work, jobs, pure=False)

@@ -2,8 +2,9 @@
 
 import importlib.metadata
 import json
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,6 +43,7 @@ _NEEDED = {
     "InputFingerprint": str,
 }
 _DTYPES = ("float32", "float64")
+_SHOWN = 60  # characters of an address
 
 
 def describe(config: Config, bids_dir: Path, notes: ReadNotes, data: AslData) -> dict[str, Any]:
@@ -118,6 +120,8 @@ def restore(origin: Mapping[str, Any], sidecar: Path) -> Config:
         )
     if origin["DataType"] not in _DTYPES:
         raise InputError(f"{sidecar}: states the unknown DataType {origin['DataType']!r}")
+    if not _is_address(origin["InputDataset"]):
+        raise InputError(f"{sidecar}: its InputDataset is no absolute path of a folder")
     try:
         model, method = models.get(origin["Model"]), origin["Method"]
         fixed = {name: float(value) for name, value in origin["Fixed"].items()}
@@ -151,6 +155,14 @@ def restore(origin: Mapping[str, Any], sidecar: Path) -> Config:
     return config
 
 
+def _is_address(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path and Path(path).is_absolute()
+
+
 def _choice(origin: Mapping[str, Any]) -> ModelChoice | None:
     """How the data chose the model, if they did."""
     stated = origin.get("ModelChoice")
@@ -163,6 +175,7 @@ def reading(
     t1_blood: float | None = None,
     gm: str | None = None,
     wm: str | None = None,
+    keep_sign: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -176,6 +189,8 @@ def reading(
         T1 of arterial blood [s].
     gm, wm : str, optional
         Paths of images of tissue fractions; 'derivatives' or 't1'.
+    keep_sign : bool
+        Whether to take differences as they are though their mean is negative.
 
     Returns
     -------
@@ -184,9 +199,16 @@ def reading(
 
     Raises
     ------
+    InputError
+        If a path is empty.
     TypeError
         If a value is neither text nor a number.
     """
+    for name, given in (("mask", mask), ("t1_tissue", t1_tissue), ("gm", gm), ("wm", wm)):
+        if given == "":
+            raise InputError(f"--{name} is empty; name an image, or leave it out")
+    if not isinstance(keep_sign, bool):
+        raise TypeError(f"keep_sign is true or false, not {keep_sign!r}")
     t1: float | str | Path | None = t1_tissue
     if t1_tissue is not None and t1_tissue != "map":
         try:
@@ -201,6 +223,7 @@ def reading(
             name: given if given in (None, "derivatives", "t1") else Path(given).absolute()
             for name, given in (("gm", gm), ("wm", wm))
         },
+        "keep_sign": keep_sign,
     }
 
 
@@ -237,8 +260,13 @@ def differing_keys(origin: Mapping[str, Any], sidecar: Mapping[str, Any]) -> lis
     ]
 
 
-def check_sources(sidecar: Mapping[str, Any], bids_dir: Path) -> None:
-    """Refuse inputs that are not those of an earlier result.
+def check_sources(
+    sidecar: Mapping[str, Any], bids_dir: Path, trusted: Collection[Path] = ()
+) -> None:
+    """Refuse inputs that are not those of an earlier result, or are none of the dataset's files.
+
+    A sidecar is data that may come from anybody: what it names is read where the dataset has it, or
+    the user named it as well.
 
     Parameters
     ----------
@@ -246,14 +274,21 @@ def check_sources(sidecar: Mapping[str, Any], bids_dir: Path) -> None:
         Of the earlier result.
     bids_dir : Path
         The dataset as it is now.
+    trusted : collection of Path
+        Files outside the dataset that the user named.
 
     Raises
     ------
     InputError
-        If a file is missing or differs; it is named.
+        If a file is missing, differs, is no regular file, or lies outside the dataset; it is named.
     """
     for name, checksum in sidecar["SourceChecksums"].items():
         path = _path(name, bids_dir)
+        if not path.is_relative_to(bids_dir) and path not in trusted:
+            raise InputError(
+                f"{path}: lies outside the dataset {bids_dir}, and is not read because a sidecar "
+                "names it; if you trust it, name it as well with --mask, --t1_tissue, --gm or --wm"
+            )
         if _checksum(path) != checksum:
             raise InputError(
                 f"{path}: is not the file that the maps were made from, its checksum differs; "
@@ -271,9 +306,16 @@ def _uri(source: str) -> str:
 
 
 def _path(name: str, bids_dir: Path) -> Path:
-    if name.startswith(_BIDS):
-        return bids_dir / name.removeprefix(_BIDS)
-    return Path(unquote(urlsplit(name).path))
+    """File that a source names, whatever it is."""
+    try:
+        name.encode()
+        inside = name.startswith(_BIDS)
+        path = name.removeprefix(_BIDS) if inside else unquote(urlsplit(name).path, errors="strict")
+    except ValueError:
+        raise InputError(f"{name[:_SHOWN]!r} is no address of a file") from None
+    if "\0" in path or not path:
+        raise InputError(f"{name[:_SHOWN]!r} is no address of a file")
+    return Path(os.path.normpath(bids_dir / path))
 
 
 def _checksum(path: Path) -> str:

@@ -8,7 +8,7 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.data import AslData, Maps, Status
-from asl_pinn.errors import DiskError, InputError
+from asl_pinn.errors import DiskError, InputError, one_line
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.model_choice import choose_model
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.evaluation.facts import with_fit
+from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.evaluation.predictive_check import PredictiveCheck, predictive_check
+from asl_pinn.evaluation.verdict import Facts, Level, Verdict, judge
 from asl_pinn.io import bids
 from asl_pinn.io.bids import ReadNotes
 from asl_pinn.models import get
@@ -81,7 +84,7 @@ def quantify_one(job: Job) -> Outcome:
     Outcome
         Of a fault, too: nothing is raised but what is to end the process.
     """
-    name, config = job.run.stem, job.config
+    name, config = one_line(job.run.stem), job.config
     notes: tuple[str, ...] = ()
     try:
         compilation_cache.enable(job.cache)
@@ -95,7 +98,7 @@ def quantify_one(job: Job) -> Outcome:
         earlier = None
         if job.resume:
             earlier = bids.read_finished(job.output_dir, data.stem, method, config.model())
-        if earlier is not None:
+        if earlier is not None and earlier.get("Verdict") in list(Level):
             differing = provenance.differing_keys(origin, earlier)
             if not differing:
                 return _outcome(
@@ -108,9 +111,7 @@ def quantify_one(job: Job) -> Outcome:
             progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / label
         )
         grey_matter = bids.read_grey_matter(job.run, data)
-        maps, stated = quantify(
-            data, read.messages, config, origin, job.output_dir, context, grey_matter
-        )
+        maps, stated = quantify(data, read, config, origin, job.output_dir, context, grey_matter)
         if job.checkpoint_dir is None:
             _discard(own / label)
         return _outcome(name, State.FINISHED, _summary(name, maps), stated, notes)
@@ -118,14 +119,16 @@ def quantify_one(job: Job) -> Outcome:
         return Outcome(name, State.UNWRITABLE, str(error), notes)
     except InputError as error:
         return Outcome(name, State.REFUSED, str(error), notes)
+    except MemoryError:
+        return Outcome(name, State.REFUSED, f"{job.run.path}: {_NO_MEMORY}", notes)
     except Exception as error:  # whatever it is, it must not stop the other runs
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         return Outcome(name, State.FAILED, reason, notes, traceback.format_exc())
 
 
 def quantify(
     data: AslData,
-    notes: Sequence[str],
+    read: ReadNotes,
     config: Config,
     origin: Mapping[str, Any],
     output_dir: Path,
@@ -138,8 +141,8 @@ def quantify(
     ----------
     data : AslData
         Read from the run.
-    notes : sequence of str
-        What the reader had to say.
+    read : ReadNotes
+        What the reader had to say, and measured.
     config : Config
         Method, model and options.
     origin : mapping
@@ -167,14 +170,21 @@ def quantify(
     maps = estimate_maps(data, method, estimator, model, config.options, context)
     maps = dataclasses.replace(maps, choice=config.choice)
     wall_time = round(time.perf_counter() - started, 3)
-    faults = unusable(maps)
-    found = {**origin, "Unusable": faults} if faults else dict(origin)
-    check = predictive_check(data, maps)
+    images = predicted(data, maps)
+    facts = with_fit(read.facts, data, maps, images, read.noise_sd)
+    verdict = judge(facts)
+    found = {
+        **origin,
+        "Verdict": str(verdict.level),
+        "VerdictReasons": list(verdict.reasons),
+        "VerdictFacts": _stated(facts),
+    }
+    check = predictive_check(data, maps, images)
     told = [*([check.warning] if check and check.warning else []), *maps.notes]
     why = [] if maps.choice is None else [maps.choice.sentence]
     found |= {"Notes": told} if told else {}
     found |= {"PredictiveCheck": _numbers(check)} if check else {}
-    extra = report_files(data, maps, found, [*faults, *why, *told, *notes], grey_matter)
+    extra = report_files(data, maps, found, [*why, *told, *read.messages], grey_matter)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**found, "WallTime": wall_time}
     bids.write_maps(output_dir, maps, stated, extra)
@@ -235,44 +245,6 @@ def _numbers(check: PredictiveCheck) -> dict[str, Any]:
     }
 
 
-def unusable(maps: Maps) -> list[str]:
-    """Why a result cannot be right.
-
-    Parameters
-    ----------
-    maps : Maps
-        Of one run.
-
-    Returns
-    -------
-    list of str
-        Empty where nothing speaks against it.
-    """
-    status = np.asarray(maps.status)
-    faults = []
-    if not (status == Status.FITTED).any():
-        n_on_bound, n_open = (
-            int((status == s).sum()) for s in (Status.ON_BOUND, Status.NOT_CONVERGED)
-        )
-        faults.append(
-            "no voxel was fitted within the bounds: "
-            f"{n_on_bound} are on one, {n_open} did not converge"
-        )
-    estimated = np.isin(status, (Status.FITTED, Status.ON_BOUND, Status.NOT_CONVERGED))
-    for p in maps.model.parameters:
-        told = estimated & maps.told(p.name)
-        median = float(np.median(maps[p.name][told])) if told.any() else math.nan
-        # what is sparse may be all but absent
-        for bound in (p.upper,) if p.sparse else (p.lower, p.upper):
-            if abs(median - bound) <= _TOLERANCE * (p.upper - p.lower):
-                faults.append(f"the median {p.symbol} is on its bound of {bound:g} {p.unit}")
-    return faults
-
-
-_TOLERANCE = 1e-5  # of the distance of the bounds, as in `estimators.base.voxel_status`
-_ADVICE = "check M0, timing, mask and --bounds"
-
-
 def _outcome(
     name: str,
     state: State,
@@ -281,11 +253,26 @@ def _outcome(
     notes: tuple[str, ...],
 ) -> Outcome:
     notes += tuple(stated.get("Notes", ()))
-    faults = stated.get("Unusable")
-    if faults:
-        reason = f"the maps cannot be right: {'; '.join([*faults, _ADVICE])}"
-        return Outcome(name, State.UNUSABLE, reason, notes)
-    return Outcome(name, state, message, notes)
+    verdict = Verdict(Level(stated["Verdict"]), tuple(stated["VerdictReasons"]))
+    if verdict.level is Level.UNUSABLE:
+        return Outcome(name, State.UNUSABLE, f"{verdict.sentence}; {_ADVICE}", notes)
+    return Outcome(name, state, f"{message}; {verdict.sentence}", notes)
+
+
+_NO_MEMORY = "does not fit into memory; lift its limit (ulimit -v), or crop the series"
+_ADVICE = "the maps are written all the same; --keep_going ends with status 0"
+
+
+def _stated(facts: Facts) -> dict[str, Any]:
+    """What was measured, as sidecar keys; what is not a finite number is left out."""
+    known = {name: value for name, value in vars(facts).items() if isinstance(value, (bool, float))}
+    return {
+        "".join(word.capitalize() for word in name.split("_")): value
+        if isinstance(value, bool)
+        else float(f"{value:.6g}")
+        for name, value in known.items()
+        if isinstance(value, bool) or math.isfinite(value)
+    }
 
 
 def _check_fingerprint(job: Job, origin: Mapping[str, Any]) -> None:
@@ -305,14 +292,15 @@ def _discard(checkpoints: Path) -> None:
 def _summary(name: str, maps: Maps) -> str:
     counts = {status: int((maps.status == status).sum()) for status in Status}
     medians = ", ".join(
-        f"{p.symbol} {np.median(maps[p.name][fitted]):.{p.digits}f} {p.unit}".removesuffix(" 1")
+        f"{p.symbol} {np.median(maps[p.name][told]):.{p.digits}f} {p.unit}".removesuffix(" 1")
         for p in maps.model.parameters
-        if (fitted := maps.fitted(p.name)).any()
+        if (told := maps.estimated(p.name)).any()
     )
-    found = f"median {medians}" if medians else "no voxel was fitted within the bounds"
+    found = f"median {medians}" if medians else "no voxel has an estimate"
+    share = 100.0 * counts[Status.ON_BOUND] / max(int(maps.estimated().sum()), 1)
     chosen = "" if maps.choice is None else f"; model {maps.model.name}"
     return (
         f"{name} {maps.method}: {found}; {counts[Status.FITTED]} voxels fitted, "
-        f"{counts[Status.ON_BOUND]} on a bound, {counts[Status.NOT_CONVERGED]} not converged, "
-        f"{counts[Status.SKIPPED]} skipped{chosen}"
+        f"{counts[Status.ON_BOUND]} on a bound ({share:.0f} %), "
+        f"{counts[Status.NOT_CONVERGED]} not converged, {counts[Status.SKIPPED]} skipped{chosen}"
     )

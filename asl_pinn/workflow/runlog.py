@@ -24,7 +24,8 @@ class _AppendingHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record, or raise what the disk says."""
         try:
-            os.write(self._descriptor, f"{self.format(record)}\n".encode())
+            line = f"{self.format(record)}\n".encode(errors="backslashreplace")
+            os.write(self._descriptor, line)
         except OSError as error:
             raise write_error(self._path, error) from None
 

@@ -13,11 +13,13 @@ BolusChoice = Literal["auto", "spline5", "monotone", "per_bolus"]
 class NeuralFieldOptions:
     """Options of `neural-field`."""
 
-    steps: int = option(1200, "Steps of the optimiser in all.")
+    steps: int = option(1200, "Steps of the optimiser in all.", most=10_000_000)
     epochs: int = option(0, "Passes over the data; sets the number of steps where it is positive.")
     batch_size: int = option(512, "Voxels at each step; 0 for all.")
     learning_rate: float = option(1e-3, "Adam's learning rate.")
-    members: int = option(8, "Members of the ensemble, trained side by side and averaged.")
+    members: int = option(
+        8, "Members of the ensemble, trained side by side and averaged.", most=256
+    )
     held_out: float = option(
         0.125,
         "Fraction of the data that each member does not see, and by which the best step is chosen; "
@@ -29,8 +31,8 @@ class NeuralFieldOptions:
         True,
         "Let single voxels deviate from the networks, as much as the data of all voxels show.",
     )
-    width: int = option(64, "Neurons in a layer of each parameter's network.")
-    depth: int = option(3, "Sine layers of each parameter's network.")
+    width: int = option(64, "Neurons in a layer of each parameter's network.", most=4_096)
+    depth: int = option(3, "Sine layers of each parameter's network.", most=64)
     covariates: CovariatesName = option(
         "tissue",
         "Let the parameters that follow tissue, as CBF does, be functions of M0 and T1, too, or "
@@ -52,7 +54,7 @@ class NeuralFieldOptions:
     )
     coordinate_mm: float = option(120.0, "Length that a network's coordinates take as one [mm].")
     spatial_dims: int = option(2, "2 for networks for each slice, 3 for ones over the volume.")
-    slices_at_once: int = option(8, "Slices trained side by side; bounds memory.")
+    slices_at_once: int = option(8, "Slices trained side by side; bounds memory.", most=1_024)
     report_every: int = option(50, "Steps between two updates of the progress bar.")
     checkpoint_every: int = option(200, "Steps between two checkpoints, where they are kept.")
     min_fraction: float = fraction_option()
@@ -71,12 +73,15 @@ class PinnOptions:
         "quick",
         "Defaults of the networks: 'paper' as published, 'quick' smaller ones for a first look.",
     )
-    steps: int = by_preset("Steps of the optimiser in all.", quick=3000, paper=30000)
+    steps: int = by_preset(
+        "Steps of the optimiser in all.", quick=3000, paper=30000, most=10_000_000
+    )
     epochs: int = option(0, "Passes over the data; sets the number of steps where it is positive.")
     signal_steps: int = by_preset(
         "First steps, in which the signal network fits the data without physics.",
         quick=1000,
         paper=10000,
+        most=10_000_000,
     )
     physics_ramp: int = option(
         0, "Steps after --signal_steps over which the physics gains its full weight."
@@ -86,7 +91,9 @@ class PinnOptions:
         "one", "Take voxels in turn with all of their delays, or draw voxels with one delay each."
     )
     learning_rate: float = by_preset("Adam's learning rate.", quick=1e-3, paper=1e-4)
-    members: int = option(1, "Members of the ensemble, trained side by side and averaged.")
+    members: int = option(
+        1, "Members of the ensemble, trained side by side and averaged.", most=256
+    )
     signal_weight: float = option(
         1.0,
         "Weight of the squared misfit between the signal network and the data, in units of the "
@@ -112,9 +119,11 @@ class PinnOptions:
         "with ATT; 0 for the derivative itself, which jumps [s].",
     )
     ode_width: int = by_preset(
-        "Neurons in a layer of the network of the parameters.", quick=64, paper=128
+        "Neurons in a layer of the network of the parameters.", quick=64, paper=128, most=4_096
     )
-    ode_depth: int = by_preset("Sine layers of the network of the parameters.", quick=3, paper=4)
+    ode_depth: int = by_preset(
+        "Sine layers of the network of the parameters.", quick=3, paper=4, most=64
+    )
     ode_omega: float = by_preset(
         "Spatial frequency of the first layer of the network of the parameters [rad per "
         "--coordinate_mm].",
@@ -126,8 +135,10 @@ class PinnOptions:
         "Change of a parameter's logarithm for one unit of its network's output, at most the SD of "
         "its prior.",
     )
-    signal_width: int = by_preset("Neurons in a layer of the signal network.", quick=64, paper=256)
-    signal_depth: int = by_preset("Sine layers of the signal network.", quick=3, paper=7)
+    signal_width: int = by_preset(
+        "Neurons in a layer of the signal network.", quick=64, paper=256, most=4_096
+    )
+    signal_depth: int = by_preset("Sine layers of the signal network.", quick=3, paper=7, most=64)
     signal_omega: float = by_preset(
         "Spatial frequency of the signal network's first layer [rad per --coordinate_mm].",
         quick=16.0,
@@ -139,7 +150,7 @@ class PinnOptions:
     hidden_omega: float = option(1.0, "Frequency factor of the sine layers after the first.")
     coordinate_mm: float = option(120.0, "Length that a network's coordinates take as one [mm].")
     spatial_dims: int = option(2, "2 for networks for each slice, 3 for ones over the volume.")
-    slices_at_once: int = option(8, "Slices trained side by side; bounds memory.")
+    slices_at_once: int = option(8, "Slices trained side by side; bounds memory.", most=1_024)
     report_every: int = option(200, "Steps between two updates of the progress bar.")
     checkpoint_every: int = option(1000, "Steps between two checkpoints, where they are kept.")
     min_fraction: float = fraction_option()

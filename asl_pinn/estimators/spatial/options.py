@@ -38,9 +38,13 @@ class SpatialOptions:
     )
     spatial_dims: int = option(3, "2 for neighbours within slices alone, 3 for all neighbours.")
     samples: int = option(
-        16, "Draws from the posterior, for the hyperparameters, the SDs and the samples."
+        16,
+        "Draws from the posterior, for the hyperparameters, the SDs and the samples.",
+        most=1_024,
     )
-    rounds: int = option(60, "Most rounds of Gauss-Newton steps and new hyperparameters.")
+    rounds: int = option(
+        60, "Most rounds of Gauss-Newton steps and new hyperparameters.", most=10_000
+    )
     rtol: float = option(3e-3, "Relative change of the hyperparameters that ends the rounds.")
     f_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
     min_fraction: float = fraction_option()

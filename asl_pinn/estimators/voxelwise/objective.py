@@ -38,9 +38,10 @@ class NllsOptions:
         "Values tried of each parameter that is searched on a grid, such as ATT, for the start "
         "and the standard deviations of each voxel; of several such parameters 1,024 combinations "
         "at most.",
+        most=4_096,
     )
     f_scale: float = option(3.0, "Misfit, in noise SDs, where soft-L1 turns linear.")
-    max_steps: int = option(60, "Most steps a voxel may take.")
+    max_steps: int = option(60, "Most steps a voxel may take.", most=10_000)
     xtol: float = option(
         1e-4, "Step that counts as none, over the scale of a parameter [1 s, or 50 mL/100g/min]."
     )
@@ -50,7 +51,7 @@ class NllsOptions:
         "Standard deviations from how well other values of the parameters fit, given their "
         "distribution over the voxels, or from the curvature of the cost alone, which is quicker.",
     )
-    chunk_size: int = option(4096, "Voxels solved together; bounds memory.")
+    chunk_size: int = option(4096, "Voxels solved together; bounds memory.", most=1_048_576)
     pv_kernel: str = option(
         "5x5x5",
         "Voxels over which the images of pure grey and white matter are regressed, with models "
@@ -81,7 +82,7 @@ def check(problem: Problem, options: NllsOptions) -> None:
             f"model {model.name} has no linear parameter; a voxel-wise fit needs an amplitude"
         )
     check_measurements(problem, noise=bool(model.kinked))
-    _check_arrival(problem)
+    check_arrival(problem)
     least = {"grid": 2, "max_steps": 1, "chunk_size": 1}
     require_numbers(options, least, ("f_scale", "xtol", "ftol"))
 
@@ -327,8 +328,19 @@ def misfit_of(problem: Problem, x: FloatArray) -> FloatArray:
     return np.asarray(problem.measured) - np.asarray(curve)
 
 
-def _check_arrival(problem: Problem) -> None:
-    """Refuse held values at which some slice would see no signal at all, whatever its flow."""
+def check_arrival(problem: Problem) -> None:
+    """Refuse held values at which some slice would see no signal at all, whatever its flow.
+
+    Parameters
+    ----------
+    problem : Problem
+        To be fitted, by any method.
+
+    Raises
+    ------
+    InputError
+        If the model's transit time is held at one after the last readout.
+    """
     model = problem.model
     if model.kinked or not isinstance(model, Fixed):
         return

@@ -1,22 +1,19 @@
-"""The ASL runs of a BIDS dataset, found with pybids."""
+"""The ASL runs of a BIDS dataset, found by the names of folders and files."""
 
 import dataclasses
 import functools
 import os
-import warnings
-from collections import defaultdict
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.inheritance import applicable_files, file_entities, inherited_sidecar
 from asl_pinn.io.bids.sidecar import Sidecar, read_json
 
-if TYPE_CHECKING:
-    from bids import BIDSLayout
-
 IMAGE_EXTENSIONS = (".nii.gz", ".nii")
+_PARTICIPANT = re.compile(r"sub-[0-9A-Za-z+]+")
+_SESSION = re.compile(r"ses-[0-9A-Za-z+]+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +73,9 @@ class AslRun:
 def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[AslRun]:
     """ASL series of a BIDS dataset, sorted by name.
 
+    They are looked for in sub-*/perf and sub-*/ses-*/perf. Nothing but names is read: what a
+    dataset holds decides neither where else is looked nor how.
+
     Parameters
     ----------
     bids_dir : Path
@@ -90,70 +90,64 @@ def find_runs(bids_dir: Path, participant_labels: Sequence[str] = ()) -> list[As
     Raises
     ------
     InputError
-        If the folder is no BIDS dataset, a participant is not in it, or a participant that
-        was asked for (or, when none was, every one) has no ASL series.
+        If the folder is no BIDS dataset or cannot be read, a participant is not in it, or a
+        participant that was asked for (or, when none was, every one) has no ASL series.
     """
     bids_dir = Path(os.path.abspath(bids_dir))
-    layout = _layout(bids_dir)
+    _check_dataset(bids_dir)
     try:
-        return _find(layout, bids_dir, participant_labels)
-    finally:
-        layout.session.close()
-        layout.connection_manager.engine.dispose()
+        return _find(bids_dir, participant_labels)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or bids_dir}: cannot be read ({error.strerror}); check who may"
+        ) from None
 
 
-def _find(layout: "BIDSLayout", bids_dir: Path, participant_labels: Sequence[str]) -> list[AslRun]:
-    present = layout.get_subjects()
+def _find(bids_dir: Path, participant_labels: Sequence[str]) -> list[AslRun]:
+    folders = {path.name.removeprefix("sub-"): path for path in _folders(bids_dir, _PARTICIPANT)}
     wanted = [label.removeprefix("sub-") for label in participant_labels]
     for label in wanted:
-        if label not in present:
-            raise InputError(
-                f"{bids_dir}: no participant sub-{label}; "
-                f"present: {', '.join(f'sub-{other}' for other in present) or 'none'}"
-            )
-    subjects = wanted or present
-    m0scans = defaultdict(list)
-    for path, entities in _images(layout, "m0scan", subjects):
-        m0scans[entities["sub"]].append(path)
-    runs = [
-        AslRun(path, entities, bids_dir, tuple(m0scans[entities["sub"]]))
-        for path, entities in _images(layout, "asl", subjects)
-        if entities.get("part", "mag") == "mag"
-    ]
-    with_asl = {run.entities["sub"] for run in runs}
-    for label in wanted:
-        if label not in with_asl:
+        if label not in folders:
+            present = ", ".join(path.name for path in folders.values()) or "none"
+            raise InputError(f"{bids_dir}: no participant sub-{label}; present: {present}")
+    runs: list[AslRun] = []
+    for label in dict.fromkeys(wanted or folders):
+        found = _runs_of(folders[label], bids_dir)
+        if wanted and not found:
             raise InputError(f"{bids_dir}: participant sub-{label} has no perf/*_asl.nii.gz")
+        runs += found
     if not runs:
         raise InputError(f"{bids_dir}: no sub-*/perf/*_asl.nii.gz; there is nothing to quantify")
-    return runs
+    return sorted(runs, key=lambda run: run.path)
 
 
-def _layout(bids_dir: Path) -> "BIDSLayout":
+def _check_dataset(bids_dir: Path) -> None:
     if not bids_dir.is_dir():
         raise InputError(f"{bids_dir}: no such folder; give the folder of a BIDS dataset")
     description = bids_dir / "dataset_description.json"
-    if not description.is_file():
+    if not description.exists():
         raise InputError(f"{bids_dir}: no BIDS dataset, it has no dataset_description.json")
     read_json(description)
-    with warnings.catch_warnings():
-        # pybids warns of its own deprecations and of entities that this package does not use
-        warnings.simplefilter("ignore")
-        from bids import BIDSLayout, BIDSLayoutIndexer
-
-        # It would read all sidecars at once, and one that is damaged would stop every run.
-        indexer = BIDSLayoutIndexer(validate=False, index_metadata=False)
-        try:
-            return BIDSLayout(bids_dir, validate=False, derivatives=False, indexer=indexer)
-        except Exception as error:  # pybids and its database raise many kinds
-            reason = " ".join(str(error).split())
-            raise InputError(f"{bids_dir}: pybids cannot index it ({reason})") from None
 
 
-def _images(
-    layout: "BIDSLayout", suffix: str, subjects: Sequence[str]
-) -> list[tuple[Path, dict[str, str]]]:
-    """Images of a kind, sorted, with the entities of their names, if these name a participant."""
-    found = layout.get(suffix=suffix, extension=list(IMAGE_EXTENSIONS), subject=subjects)
-    named = ((path, file_entities(path)) for path in sorted(Path(file.path) for file in found))
-    return [(path, entities) for path, entities in named if "sub" in entities]
+def _runs_of(participant: Path, bids_dir: Path) -> list[AslRun]:
+    perf = [folder / "perf" for folder in (participant, *_folders(participant, _SESSION))]
+    images = [path for folder in perf if folder.is_dir() for path in sorted(folder.iterdir())]
+    m0scans = tuple(path for path in images if _is_image(path, "m0scan"))
+    series = [(path, file_entities(path)) for path in images if _is_image(path, "asl")]
+    return [
+        AslRun(path, entities, bids_dir, m0scans)
+        for path, entities in series
+        if entities.get("part", "mag") == "mag"
+    ]
+
+
+def _folders(parent: Path, name: re.Pattern[str]) -> list[Path]:
+    return [
+        path for path in sorted(parent.iterdir()) if name.fullmatch(path.name) and path.is_dir()
+    ]
+
+
+def _is_image(path: Path, suffix: str) -> bool:
+    endings = tuple(f"_{suffix}{extension}" for extension in IMAGE_EXTENSIONS)
+    return path.name.endswith(endings) and "sub" in file_entities(path)

@@ -20,6 +20,7 @@ from asl_pinn.io.bids.sidecar import require_file
 
 MAX_VOXELS = 2**30
 _MAX_EXTENSION = 2**26
+_EXTENSION_FLAG = 4  # bytes behind the header, before the voxels of a .nii file
 _MAX_DEFLATE_RATIO = 1032
 _MAX_SURPLUS = 2**20
 _VOXEL_EDGES = (0.05, 200.0)
@@ -79,7 +80,7 @@ def load_image(path: Path, ndim: Sequence[int] = (3,)) -> Image:
     """
     require_file(path)
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), nib.imageglobals.LoggingOutputSuppressor():
             image = _read(path, ndim)
             values = np.asarray(image.dataobj, dtype=np.float32)
     except InputError:
@@ -132,6 +133,7 @@ def _read(path: Path, ndim: Sequence[int]) -> nib.Nifti1Image:
         if kind is None:
             raise InputError(f"{path}: not a NIfTI image; convert it to .nii.gz")
         header = kind.header_class(head[: kind.header_class.sizeof_hdr], check=False)
+        _check_offset(path, header)
         header.check_fix(logger=_SILENT, error_level=_REFUSED_FAULT)
         claimed = _claimed_bytes(path, header, ndim)
         content = head + stream.read(claimed - len(head)) if claimed > len(head) else head
@@ -145,6 +147,16 @@ def _read(path: Path, ndim: Sequence[int]) -> nib.Nifti1Image:
     return kind.from_bytes(content)
 
 
+def _check_offset(path: Path, header: nib.Nifti1Header) -> None:
+    offset = header["vox_offset"]
+    least = header.sizeof_hdr + _EXTENSION_FLAG
+    if not least <= offset <= _MAX_EXTENSION:
+        raise InputError(
+            f"{path}: header claims that the voxels begin at byte {offset}, and they can from "
+            f"{least} to {_MAX_EXTENSION}; replace the file"
+        )
+
+
 def _claimed_bytes(path: Path, header: nib.Nifti1Header, ndim: Sequence[int]) -> int:
     """Size of the uncompressed file that a header claims, if it can be an image to quantify."""
     shape, dtype = header.get_data_shape(), header.get_data_dtype()
@@ -156,9 +168,11 @@ def _claimed_bytes(path: Path, header: nib.Nifti1Header, ndim: Sequence[int]) ->
     if min(shape) < 1 or math.prod(shape) > MAX_VOXELS:
         raise InputError(f"{path}: header claims an impossible shape, {shape}; replace the file")
     offset = header.get_data_offset()
-    if not 0 <= offset <= _MAX_EXTENSION:
+    slope, intercept = header["scl_slope"], header["scl_inter"]
+    if not (np.isfinite(slope) and np.isfinite(intercept)):
         raise InputError(
-            f"{path}: header claims that the voxels begin at byte {offset}; replace the file"
+            f"{path}: header claims a scale of {slope:g} and an offset of {intercept:g}, by which "
+            "no values are known; repair the header"
         )
     claimed = offset + math.prod(shape) * dtype.itemsize
     ratio = _MAX_DEFLATE_RATIO if path.suffix == ".gz" else 1

@@ -10,9 +10,9 @@ from asl_pinn.acquisition.constants import (
     PASL_LABELING_EFFICIENCY,
 )
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.series import is_perfusion
 from asl_pinn.io.bids.sidecar import Sidecar, flag, number, numbers
 from asl_pinn.io.bids.timing import labeling_type
+from asl_pinn.io.bids.volume_types import is_perfusion
 
 _EFFICIENCIES = {
     "PCASL": LABELING_EFFICIENCY,
@@ -20,6 +20,8 @@ _EFFICIENCIES = {
     "PASL": PASL_LABELING_EFFICIENCY,
 }
 _EFFICIENCY_PER_PULSE = 0.95
+_LEAST_EFFICIENCY = 0.1  # what inverts less than a tenth labels nothing
+_MOST_PULSES = 20
 
 
 def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
@@ -46,9 +48,9 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
     kind = labeling_type(sidecar)
     if sidecar.metadata.get("LabelingEfficiency") is not None:
         efficiency = number(sidecar, "LabelingEfficiency")
-        if not 0.0 < efficiency <= 1.0:
+        if not _LEAST_EFFICIENCY <= efficiency <= 1.0:
             raise InputError(
-                f"{sidecar.path}: LabelingEfficiency must be above 0 and at most 1, "
+                f"{sidecar.path}: LabelingEfficiency must be {_LEAST_EFFICIENCY:g} to 1, "
                 f"it is {efficiency:g}"
             )
         return efficiency
@@ -63,9 +65,10 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
         )
         return efficiency
     pulses = number(sidecar, "BackgroundSuppressionNumberPulses")
-    if pulses < 0 or pulses != int(pulses):
+    if not 0 <= pulses <= _MOST_PULSES or pulses != int(pulses):
         raise InputError(
-            f"{sidecar.path}: BackgroundSuppressionNumberPulses must be a count, it is {pulses:g}"
+            f"{sidecar.path}: BackgroundSuppressionNumberPulses must be a count of at most "
+            f"{_MOST_PULSES}, it is {pulses:g}"
         )
     efficiency *= _EFFICIENCY_PER_PULSE ** int(pulses)
     notes.append(

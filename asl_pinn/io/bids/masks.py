@@ -137,7 +137,9 @@ def mask_from_m0(m0: NDArray[np.float32], affine: FloatArray) -> NDArray[np.bool
     """
     from nilearn.masking import compute_epi_mask
 
-    padded = np.pad(np.where(np.isfinite(m0), m0, 0.0).astype(np.float32), _PADDING, mode="edge")
+    finite = np.where(np.isfinite(m0), m0, 0.0).astype(np.float64)
+    finite /= 2.0 ** np.frexp(np.abs(finite).max())[1]  # nilearn's squares must not overflow
+    padded = np.pad(finite.astype(np.float32), _PADDING, mode="edge")
     with warnings.catch_warnings():
         # an empty mask is reported by the caller, with the name of the file
         warnings.simplefilter("ignore")

@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
+from asl_pinn.evaluation.verdict import Facts
+from asl_pinn.io.bids.acquired import measure, repeat_noise
 from asl_pinn.io.bids.calibration import read_m0
+from asl_pinn.io.bids.calibration_checks import m0_remarks
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
+from asl_pinn.io.bids.derived import check_image_type
+from asl_pinn.io.bids.faults import describe_volumes, refuse
 from asl_pinn.io.bids.images import Image, load_image
 from asl_pinn.io.bids.inheritance import file_entities
 from asl_pinn.io.bids.labeling import labeling_efficiency, vascular_crushing
 from asl_pinn.io.bids.masks import find_mask, load_mask, mask_from_m0
-from asl_pinn.io.bids.readout import check_readout
 from asl_pinn.io.bids.relaxation import read_relaxation
 from asl_pinn.io.bids.sanity_checks import check_differences
-from asl_pinn.io.bids.series import NO_EXCITATION, differences, read_volume_types
+from asl_pinn.io.bids.series import differences
 from asl_pinn.io.bids.timing import labeling_type, readout_delay
 from asl_pinn.io.bids.tissues import Source, read_fractions
+from asl_pinn.io.bids.volume_types import LEFT_OUT
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 
@@ -44,12 +49,18 @@ class ReadNotes:
         where it is known; T1Blood, T1BloodSource, T1Tissue and T1TissueSource: values [s] and
         the flag or the work that they come from. Without those of tissue where a map was read,
         which is among the sources.
+    facts : Facts
+        What was measured for the verdict.
+    noise_sd : float or None
+        Noise of one difference in the median voxel, from the scatter of repeats [unit of delta_m].
     """
 
     messages: tuple[str, ...]
     sources: tuple[str, ...]
     n_skipped: int
     constants: Mapping[str, float | str | bool]
+    facts: Facts = dataclasses.field(default_factory=Facts)
+    noise_sd: float | None = None
 
 
 def read_run(
@@ -60,6 +71,7 @@ def read_run(
     t1_blood: float | None = None,
     gm: Source | None = None,
     wm: Source | None = None,
+    keep_sign: bool = False,
 ) -> tuple[AslData, ReadNotes]:
     """Read one ASL series with its M0, mask and timing.
 
@@ -77,6 +89,8 @@ def read_run(
         T1 of arterial blood [s]; likewise.
     gm, wm : Path or 'derivatives' or 't1', optional
         Fractions of grey and white matter, as `read_fractions` takes them; not read unless given.
+    keep_sign : bool
+        Whether to take differences as they are though their mean is negative.
 
     Returns
     -------
@@ -95,14 +109,16 @@ def read_run(
     series = load_image(run.path, ndim=(3, 4))
     if series.values.ndim == 3:
         series = dataclasses.replace(series, values=series.values[..., None])
-    context = _context(run)
-    types = read_volume_types(context, run.path, series.values.shape[-1])
+    types, faults = describe_volumes(run, series.values.shape)
+    refuse(faults, run.sidecar)
     _note_left_out(types, messages)
-    check_readout(run.sidecar, types)
+    remarks: list[str] = []
+    check_image_type(run.sidecar, types, remarks)
     kind, crushing = labeling_type(run.sidecar), vascular_crushing(run.sidecar, types)
     efficiency = labeling_efficiency(run.sidecar, messages)
     decoded = differences(series.values, types, run.sidecar, messages)
     m0, m0_source = read_m0(run, series, types, decoded.control, messages)
+    remarks += m0_remarks(run, types, m0_source)
     inside, mask_source = _mask(run, mask, m0, series, messages)
     relaxation = read_relaxation(run, series, t1_tissue, t1_blood, messages)
     fractions = read_fractions(run, series, gm, wm, relaxation, messages)
@@ -129,12 +145,12 @@ def read_run(
         wm=fractions.wm,
     )
     n_skipped = _count_skipped(run, data, messages)
-    check_differences(data, run.sidecar, types, messages)
+    check_differences(data, run.sidecar, types, keep_sign=keep_sign)
     if data.protocol.n_delays == 1:
         messages.append(
             "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
         )
-    files = [run.path, run.sidecar.path, context, m0_source, mask_source, relaxation.t1_map]
+    files = [run.path, run.sidecar.path, run.context, m0_source, mask_source, relaxation.t1_map]
     files += fractions.sources
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
     constants: dict[str, float | str | bool] = {
@@ -144,7 +160,14 @@ def read_run(
     if crushing is not None:
         constants["VascularCrushing"] = crushing
     constants |= relaxation.constants | fractions.constants
-    return data, ReadNotes(tuple(messages), tuple(sources), n_skipped, constants)
+    return data, ReadNotes(
+        tuple(messages),
+        tuple(sources),
+        n_skipped,
+        constants,
+        measure(run.sidecar, series, types, decoded, data, remarks),
+        repeat_noise(decoded, data),
+    )
 
 
 def _refuse_namesakes(run: AslRun) -> None:
@@ -161,19 +184,12 @@ def _refuse_namesakes(run: AslRun) -> None:
         )
 
 
-def _context(run: AslRun) -> Path:
-    if run.context is None:
-        raise InputError(
-            f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
-            "list the type of each volume in it"
-        )
-    return run.context
-
-
 def _note_left_out(types: Sequence[str], messages: list[str]) -> None:
-    n_without = types.count(NO_EXCITATION)
-    if n_without:
-        messages.append(f"volumes without excitation (noRF) are left out: {n_without}")
+    for kind, what in zip(
+        LEFT_OUT, ("volumes without excitation (noRF)", "volumes of type n/a"), strict=True
+    ):
+        if kind in types:
+            messages.append(f"{what} are left out: {types.count(kind)}")
 
 
 def _mask(
@@ -199,7 +215,9 @@ def _mask(
 
 def _count_skipped(run: AslRun, data: AslData, messages: list[str]) -> int:
     n_inside, n_valid = int(data.mask.sum()), int(data.valid.sum())
-    fault = "hold NaN or Inf, an M0 that is not positive, or a T1 below 0.1 s"
+    fault = (
+        "hold NaN, Inf or values beyond all sense, an M0 that is not positive, or a T1 below 0.1 s"
+    )
     if n_valid == 0:
         raise InputError(f"{run.path}: all {n_inside} voxels of the mask {fault}; nothing is left")
     if n_valid < n_inside:

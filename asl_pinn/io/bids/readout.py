@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.series import is_perfusion
 from asl_pinn.io.bids.sidecar import Sidecar, flag, numbers
+from asl_pinn.io.bids.volume_types import is_perfusion
 
 _LEAST_FLIP_ANGLE = 60.0
 _SAME_ECHO = 1e-4  # seconds in which two echo times must agree to be one

@@ -11,13 +11,12 @@ from asl_pinn.io.bids.sidecar import Sidecar
 
 _LEAST_DEVIATIONS = 0.1
 _LEAST_ERRORS = 5.0
-_LARGEST_DIFFERENCE = 0.1
 
 
 def check_differences(
-    data: AslData, sidecar: Sidecar, types: Sequence[str], notes: list[str]
+    data: AslData, sidecar: Sidecar, types: Sequence[str], *, keep_sign: bool = False
 ) -> None:
-    """Refuse differences that are label - control, and note those too large for their M0.
+    """Refuse differences that are zero everywhere, or label - control.
 
     Blood that was labelled lowers the signal, so that control - label is positive wherever
     there is perfusion. The sign is wrong where the mean over the valid voxels, each averaged
@@ -32,30 +31,32 @@ def check_differences(
         Of the series.
     types : sequence of str
         Volume types of the series, which say how to mend it.
-    notes : list of str
-        Gets a line where the median difference exceeds a tenth of M0.
+    keep_sign : bool
+        Whether to take negative differences as they are.
 
     Raises
     ------
     InputError
-        If the differences are label - control.
+        If the differences are all zero, or label - control.
     """
     valid = data.valid
+    if not data.delta_m[valid].any():
+        raise InputError(
+            f"{sidecar.path}: the differences are zero in all voxels of the mask; check the images "
+            "and the volume types"
+        )
     weights = np.asarray(data.n_averages, np.float64)
     mean = data.delta_m[valid].astype(np.float64) @ weights / weights.sum()
     deviation = mean.std()
     error = deviation / np.sqrt(len(mean))
-    if mean.mean() < -max(_LEAST_DEVIATIONS * deviation, _LEAST_ERRORS * error):
-        percent = 100.0 * mean.mean() / data.m0[valid].mean()
+    if not keep_sign and mean.mean() < -max(_LEAST_DEVIATIONS * deviation, _LEAST_ERRORS * error):
+        tiny = np.finfo(np.float64).tiny
+        percent = 100.0 * mean.mean() / data.m0[valid].astype(np.float64).mean()
         raise InputError(
             f"{sidecar.path}: the mean difference over the mask is negative ({percent:.2g} % of "
-            f"M0), label and control are interchanged; {_remedy(sidecar, types)}"
-        )
-    ratio = float(np.median(np.abs(data.delta_m[valid]).max(axis=-1) / data.m0[valid]))
-    if ratio > _LARGEST_DIFFERENCE:
-        notes.append(
-            f"the largest difference of the median voxel is {100.0 * ratio:.0f} % of M0, more than "
-            "perfusion explains: check that the series and M0 have the same scale"
+            f"M0, {-mean.mean() / max(error, tiny):.3g} standard errors below zero), as if label "
+            f"and control were interchanged; {_remedy(sidecar, types)}; or take the differences "
+            "as they are with --keep_sign"
         )
 
 

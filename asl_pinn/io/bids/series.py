@@ -1,9 +1,7 @@
 """From the volumes of an ASL series to one difference image per delay."""
 
-import csv
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,16 +10,15 @@ from asl_pinn.acquisition import encoding
 from asl_pinn.acquisition.protocol import time_encoded_protocol
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.sidecar import Sidecar, brief, check_text_file, flag, number, numbers, require
+from asl_pinn.io.bids.sidecar import Sidecar, flag, number, numbers, require
 from asl_pinn.io.bids.timing import (
     bolus_duration,
     check_seconds,
     labeling_type,
     volume_times,
 )
+from asl_pinn.io.bids.volume_types import is_perfusion
 
-VOLUME_TYPES = ("control", "label", "deltam", "m0scan", "noRF")
-NO_EXCITATION = "norf"
 _SAME_TIME = 4  # decimals of a second in which two delays must agree to be one
 
 
@@ -39,6 +36,8 @@ class Differences:
         Timing of each [s].
     control : ndarray of float32, shape (X, Y, Z), or None
         Mean of the images without label, where there are any [a.u.].
+    variance : ndarray, shape (X, Y, Z), or None
+        Variance of one difference, from the scatter of repeats; None where there are none.
     """
 
     delta_m: NDArray[np.float32]
@@ -46,6 +45,7 @@ class Differences:
     label_duration: FloatArray
     pld: FloatArray
     control: NDArray[np.float32] | None
+    variance: NDArray[np.float64] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,74 +75,6 @@ class TimeEncoding:
     def volume_types(self) -> list[str]:
         """Volume types of one cycle of N images, as an aslcontext file lists them."""
         return ["control" if control else "label" for control in self.all_control]
-
-
-def read_volume_types(path: Path, series_path: Path, n_volumes: int) -> list[str]:
-    """Volume types that an aslcontext file lists.
-
-    Parameters
-    ----------
-    path : Path
-        The aslcontext.tsv file.
-    series_path : Path
-        The series that it describes.
-    n_volumes : int
-        Number of volumes of the series.
-
-    Returns
-    -------
-    list of str
-        'control', 'label', 'deltam', 'm0scan' or 'norf', one per volume, in small letters.
-
-    Raises
-    ------
-    InputError
-        If the file is unreadable, empty, lacks the column, lists another number of volumes,
-        or a type that cannot be quantified.
-    """
-    try:
-        check_text_file(path)
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read ({error}); repair the file") from None
-    if not rows or "volume_type" not in rows[0]:
-        raise InputError(f"{path}: no volumes listed under a column 'volume_type'; list each one")
-    types = [(row["volume_type"] or "").strip().lower() for row in rows]
-    if len(types) != n_volumes:
-        raise InputError(
-            f"{path}: lists {len(types)} volumes, but {series_path.name} has {n_volumes}; "
-            "list one type per volume"
-        )
-    unknown = sorted(set(types) - {known.lower() for known in VOLUME_TYPES})
-    if unknown:
-        raise InputError(
-            f"{path}: volume type {brief(unknown[0])} cannot be quantified; "
-            f"known types: {', '.join(VOLUME_TYPES)}"
-        )
-    if not is_perfusion(types).any():
-        listed = " and ".join(known for known in VOLUME_TYPES if known.lower() in types)
-        raise InputError(f"{path}: lists only {listed} volumes; there is nothing to quantify")
-    if "deltam" in types and not {"control", "label"}.isdisjoint(types):
-        raise InputError(
-            f"{path}: mixes deltam with control and label volumes; keep one kind in a series"
-        )
-    return types
-
-
-def is_perfusion(types: Sequence[str]) -> NDArray[np.bool_]:
-    """Which volumes are control, label or difference images, and no M0 or noise.
-
-    Parameters
-    ----------
-    types : sequence of str, length V
-        From `read_volume_types`.
-
-    Returns
-    -------
-    ndarray of bool, shape (V,)
-    """
-    return np.array([kind not in ("m0scan", NO_EXCITATION) for kind in types], bool)
 
 
 def is_time_encoded(sidecar: Sidecar, types: Sequence[str]) -> bool:
@@ -221,9 +153,9 @@ def differences(
     kinds = np.array(types)
     used = is_perfusion(types)
     if labeling_type(sidecar) == "PASL":
-        return _subtract_pulsed(values[..., used], kinds[used], used, sidecar)
-    durations = volume_times(sidecar, "LabelingDuration", used)[used]
-    plds = volume_times(sidecar, "PostLabelingDelay", used, zero=True)[used]
+        return _subtract_pulsed(values[..., used], kinds[used], types, sidecar)
+    durations = volume_times(sidecar, "LabelingDuration", types)[used]
+    plds = volume_times(sidecar, "PostLabelingDelay", types, zero=True)[used]
     if is_time_encoded(sidecar, types):
         return _decode(values[..., used], kinds[used], durations, plds, sidecar, notes)
     return _subtract(values[..., used], kinds[used], durations, plds, sidecar)
@@ -232,7 +164,7 @@ def differences(
 def _subtract_pulsed(
     values: NDArray[np.float32],
     kinds: NDArray[np.str_],
-    used: NDArray[np.bool_],
+    types: Sequence[str],
     sidecar: Sidecar,
 ) -> Differences:
     """Differences of PASL, whose PostLabelingDelay counts from the pulse: the inversion time."""
@@ -242,7 +174,7 @@ def _subtract_pulsed(
             "time-encoded; correct it, or leave TimeEncodedMatrix out"
         )
     duration = bolus_duration(sidecar)
-    inversion_times = volume_times(sidecar, "PostLabelingDelay", used)[used]
+    inversion_times = volume_times(sidecar, "PostLabelingDelay", types)[is_perfusion(types)]
     durations = np.full_like(inversion_times, duration)
     found = _subtract(values, kinds, durations, inversion_times, sidecar)
     return dataclasses.replace(found, pld=found.pld - duration)
@@ -277,7 +209,29 @@ def _subtract(
         durations[first[order]],
         plds[first[order]],
         values[..., control].mean(axis=-1) if control.any() else None,
+        _variance(values, [member.T & kind for kind in (label, ~label)]),
     )
+
+
+def _variance(
+    values: NDArray[np.float32], kinds: Sequence[NDArray[np.bool_]]
+) -> NDArray[np.float64] | None:
+    """Variance of a difference, from repeats of the images that are subtracted.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (X, Y, Z, V)
+    kinds : sequence of ndarray of bool, shape (G, V)
+        Of each kind of image, which are repeats of one another, a row for each group.
+    """
+    total, found = np.zeros(values.shape[:3]), False
+    for groups in kinds:
+        repeated = [group for group in groups if group.sum() > 1]
+        for group in repeated:
+            scatter = values[..., group].astype(np.float64)
+            total += scatter.var(axis=-1, ddof=1) / len(repeated)
+            found = True
+    return total if found else None
 
 
 def _decode(
@@ -314,6 +268,7 @@ def _decode(
             "the matrix was used"
         )
     cycles = values.reshape(*values.shape[:-1], n_cycles, size).mean(axis=-2)
+    scatter = _variance(values, [np.tile(np.eye(size, dtype=bool), n_cycles)])
     protocol = time_encoded_protocol(encoded.label_duration, plds[0])
     delta_m = encoding.decode(cycles, encoded.matrix, sign_flip=encoded.sign_flip)
     return Differences(
@@ -322,6 +277,8 @@ def _decode(
         protocol.label_duration,
         protocol.pld,
         cycles[..., encoded.all_control].mean(axis=-1) if encoded.all_control.any() else None,
+        # a difference is the sum of all images of a cycle, times 2 / N
+        None if scatter is None else scatter * 4.0 / size,
     )
 
 

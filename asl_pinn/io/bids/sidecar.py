@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.errors import InputError
+from asl_pinn.io.bids.vendor import hint
 
 _MAX_TEXT = 2**24
 _BRIEF = 60
@@ -55,7 +56,8 @@ def require(sidecar: Sidecar, key: str) -> Any:
     """
     if sidecar.metadata.get(key) is None:
         raise InputError(
-            f"{sidecar.path}: required key {key!r} is missing; add it to the JSON sidecar"
+            f"{sidecar.path}: required key {key!r} is missing{hint(sidecar.metadata, key)}; "
+            "add it to the JSON sidecar"
         )
     return sidecar.metadata[key]
 

@@ -1,11 +1,15 @@
 """Delays and durations as a sidecar states them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.acquisition.protocol import MAX_SECONDS
 from asl_pinn.errors import InputError
+from asl_pinn.io.bids.pattern import repeated_hint
 from asl_pinn.io.bids.sidecar import Sidecar, brief, flag, numbers, require
+from asl_pinn.io.bids.volume_types import is_perfusion
 
 LABELING_TYPES = ("PCASL", "CASL", "PASL")
 _CUT_OFF_TECHNIQUES = ("QUIPSSII", "Q2TIPS")  # QUIPSS saturates the imaged slices, not the bolus
@@ -13,7 +17,7 @@ _AXES = {"i": 0, "j": 1, "k": 2}
 
 
 def volume_times(
-    sidecar: Sidecar, key: str, used: NDArray[np.bool_], *, zero: bool = False
+    sidecar: Sidecar, key: str, types: Sequence[str], *, zero: bool = False
 ) -> NDArray[np.float64]:
     """One duration or delay for each volume of a series.
 
@@ -22,8 +26,8 @@ def volume_times(
     sidecar : Sidecar
     key : str
         'LabelingDuration' or 'PostLabelingDelay', a number or a list with one per volume.
-    used : ndarray of bool, shape (V,)
-        Volumes whose value counts; those of an M0 scan and without excitation do not.
+    types : sequence of str, length V
+        Volume types; values of an M0 scan and of what is left out do not count.
     zero : bool
         Accept zero.
 
@@ -38,11 +42,11 @@ def volume_times(
         If the key is missing, the list has another length, or a value that counts is no
         number, negative, zero, or so large that it must be milliseconds.
     """
-    values = numbers(sidecar, key)
+    values, used = numbers(sidecar, key), is_perfusion(types)
     if isinstance(require(sidecar, key), list) and len(values) != len(used):
         raise InputError(
             f"{sidecar.path}: {key} has {len(values)} values for a series of {len(used)} volumes; "
-            "give one number, or one per volume"
+            f"give one number, or one per volume{repeated_hint(key, values, types)}"
         )
     values = np.broadcast_to(values, used.shape)
     check_seconds(sidecar, key, values[used], zero=zero)
@@ -77,7 +81,7 @@ def check_seconds(
     if (values > MAX_SECONDS).any():
         raise InputError(
             f"{sidecar.path}: {key} holds {values.max():g}, too long for seconds; "
-            "BIDS wants seconds, not milliseconds"
+            f"BIDS wants seconds, not milliseconds: is it {values.max() / 1000.0:g}?"
         )
 
 

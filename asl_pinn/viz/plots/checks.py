@@ -11,7 +11,7 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, Maps, Status
 from asl_pinn.viz.plots.axial import axial_view, framed
 from asl_pinn.viz.plots.maps import draw_pictures, draw_row, evenly_spaced, panels
-from asl_pinn.viz.plots.style import COLOURS, STYLE, Picture, estimated, limits
+from asl_pinn.viz.plots.style import COLOURS, STYLE, Picture, limits
 from asl_pinn.viz.regions import Regions
 
 _STATUS = {
@@ -113,7 +113,7 @@ def residual_figure(data: AslData, maps: Maps, images: FloatArray, regions: Regi
         volumes with colours that end at percentile 99; below, the median and the quartiles of
         each region.
     """
-    where = estimated(maps)[..., None]
+    where = maps.estimated()[..., None]
     m0 = np.where(data.m0 > 0.0, data.m0, np.nan)[..., None]
     residual = np.where(where, 100.0 * (data.delta_m - images) / m0, np.nan)
     view = axial_view(data.mask, data.affine)

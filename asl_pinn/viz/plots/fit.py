@@ -16,7 +16,6 @@ from asl_pinn.viz.plots.style import (
     STYLE,
     Picture,
     axis_label,
-    estimated,
     in_unit,
     limits,
 )
@@ -97,7 +96,7 @@ def fit_figure(data: AslData, maps: Maps, images: FloatArray) -> Figure:
         where the method estimates the noise.
     """
     voxels = np.argwhere(maps.status == Status.FITTED)
-    voxels = voxels if len(voxels) else np.argwhere(estimated(maps))
+    voxels = voxels if len(voxels) else np.argwhere(maps.estimated())
     ranked = maps[maps.model.parameters[0].name][tuple(voxels.T)]
     order = np.argsort(ranked, kind="stable")
     quantiles = (np.arange(6) + 0.5) / 6 * len(order)

@@ -16,7 +16,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.models.adjust import require_parameter
 from asl_pinn.models.base import Parameter
 from asl_pinn.viz.plots.axial import axial_view, framed
-from asl_pinn.viz.plots.style import STYLE, Picture, axis_label, colour_ends, estimated, limits
+from asl_pinn.viz.plots.style import STYLE, Picture, axis_label, colour_ends, limits
 
 _BACKGROUND = "0.93"
 _MOST_SLICES = 6
@@ -66,7 +66,7 @@ def map_figure(
     view = axial_view(mask, maps.affine)
     shown = evenly_spaced(np.flatnonzero(view.slices.any(axis=(1, 2))))
     outlines = np.nan_to_num(framed(view.slices, view.slices))[shown]
-    where = estimated(maps)
+    where = maps.estimated()
     with matplotlib.rc_context(STYLE):
         width = np.clip(4.0 / len(shown), 1.35, 2.4)
         figure, axes = panels(len(parameters), len(shown), width, outlines, view.aspect)
@@ -81,7 +81,7 @@ def map_figure(
         for ax, k in zip(axes[0], shown, strict=True):
             ax.set_title(f"z = {view.height[k]:.0f} mm")
         if title:
-            figure.suptitle(title)
+            figure.suptitle(title, parse_math=False)
         return figure
 
 
@@ -124,7 +124,7 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, Maps], title: str 
 
     def estimate(maps: Maps, name: str) -> FloatArray:
         none = np.full(truth.mask.shape, np.nan)
-        return picture(maps.values.get(name, none), truth.mask & estimated(maps))
+        return picture(maps.values.get(name, none), truth.mask & maps.estimated())
 
     outline = np.nan_to_num(framed(brain, brain))
     outlines = np.repeat(outline, 1 + len(estimates), axis=0)
@@ -149,9 +149,9 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, Maps], title: str 
                 ax.set_title(f"median |error| {middle}")
             error_row[0].axis("off")
         for ax, name in zip(axes[0], ["truth", *estimates], strict=True):
-            ax.set_title(name)
+            ax.set_title(name, parse_math=False)
         place = f"z = {view.height[index]:.0f} mm"
-        figure.suptitle(f"{title}, {place}" if title else place)
+        figure.suptitle(f"{title}, {place}" if title else place, parse_math=False)
         return figure
 
 

@@ -7,10 +7,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
-from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray
-from asl_pinn.data import Maps, Status
 from asl_pinn.models.base import Parameter
 
 STYLE: dict[RcKeyType, Any] = {
@@ -31,22 +29,6 @@ class Picture(Figure):
 
     def _repr_png_(self) -> bytes:
         return png(self)
-
-
-def estimated(maps: Maps) -> NDArray[np.bool_]:
-    """Voxels with an estimate, whatever its quality, shape (X, Y, Z).
-
-    Parameters
-    ----------
-    maps : Maps
-        From an estimator.
-
-    Returns
-    -------
-    ndarray of bool, shape (X, Y, Z)
-        Neither outside the mask nor skipped.
-    """
-    return (maps.status != Status.OUTSIDE) & (maps.status != Status.SKIPPED)
 
 
 def limits(values: FloatArray, low: float | None, high: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from asl_pinn import models
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import Status
+from asl_pinn.errors import InputError, one_line
 from asl_pinn.io.atomic import write_bytes
 from asl_pinn.io.bids import desc_label, map_base
 from asl_pinn.io.bids.images import load_image
@@ -49,7 +50,7 @@ class GroupMember:
     parameters : tuple of Parameter
         Of which it has maps.
     quartiles : dict of str to ndarray, shape (3,)
-        Of each map over the voxels fitted within the bounds, in its unit; NaN without any.
+        Of each map over the voxels that have an estimate, in its unit; NaN without any.
     n_voxels : int
         Of the mask.
     fitted : float
@@ -60,6 +61,8 @@ class GroupMember:
         Height of a pixel of them over its width.
     options : dict of str to Any
         Model and options of the estimator that it was made with.
+    fault : str
+        Why its maps cannot be read; '' where they can.
     """
 
     name: str
@@ -71,6 +74,7 @@ class GroupMember:
     slices: dict[str, FloatArray]
     aspect: float
     options: dict[str, Any]
+    fault: str = ""
 
 
 def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Path:
@@ -93,7 +97,7 @@ def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Pat
     Raises
     ------
     InputError
-        If a map is unreadable or the page cannot be written.
+        If the page cannot be written.
     """
     label = desc_label(method)
     path = output_dir / f"group_desc-{label}_report.html"
@@ -124,16 +128,19 @@ def read_group(output_dir: Path, label: str, model_name: str = "") -> list[Group
     Raises
     ------
     InputError
-        If a map is unreadable or has no status beside it.
+        If the folder cannot be read.
     """
     found = {}
     for desc in (f"_desc-{label}{tissue}_" for tissue in ("", *TISSUE_LABELS)):
         for path in output_dir.glob(f"sub-*/**/perf/*{desc}*.json"):
-            record = read_json(path)
+            try:
+                record = read_json(path)
+            except InputError:
+                continue  # whose it is cannot be told; its own run says so
             if {"Outputs", "Model"} <= record.keys():  # written last: all else of the run is there
                 found[path.parent, path.name.split(desc)[0]] = record
     members = [
-        _read_member(output_dir, folder, name, label, record, model_name)
+        _read_or_note(output_dir, folder, name, label, record, model_name)
         for (folder, name), record in found.items()
     ]
     return sorted(members, key=lambda member: member.name)
@@ -190,6 +197,15 @@ def _parameters(name: str, model_name: str) -> tuple[Parameter, ...]:
     return ()
 
 
+def _read_or_note(output_dir: Path, folder: Path, name: str, *others: Any) -> GroupMember:
+    """A member; of outputs that are damaged, one without maps that says what is wrong."""
+    try:
+        return _read_member(output_dir, folder, name, *others)
+    except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        fault = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        return GroupMember(name, None, (), {}, 0, 0.0, {}, 1.0, {}, one_line(fault))
+
+
 def _read_member(
     output_dir: Path,
     folder: Path,
@@ -208,6 +224,7 @@ def _read_member(
     status_image = load_image(folder / f"{base}Status_dseg.nii.gz")
     status, affine = status_image.values, status_image.affine
     mask, fitted = status != Status.OUTSIDE, status == Status.FITTED
+    estimated = mask & (status != Status.SKIPPED)
     report = folder / f"{base}_report.html"
     view = axial_view(mask, affine)
     with_brain = np.flatnonzero(view.slices.any(axis=(1, 2)))
@@ -221,7 +238,9 @@ def _read_member(
 
     def quartiles(p: Parameter) -> FloatArray:
         values = images[p.name].values
-        told = fitted & (values != 0.0)  # else there is none of the tissue, or of the component
+        told = estimated
+        if p.tissue or p.sparse or p.lower > 0.0:
+            told = told & (values != 0.0)  # else there is none of the tissue, or of the component
         return np.percentile(values[told], [25.0, 50.0, 75.0]) if told.any() else _NONE
 
     return GroupMember(
@@ -255,6 +274,9 @@ def _remarks(members: Sequence[GroupMember], parameters: Sequence[Parameter]) ->
         if other:
             said.append(f"made with other options than most: {', '.join(other)}")
     for member, said in zip(members, remarks, strict=True):
+        if member.fault:
+            said.append(f"its outputs are damaged: {member.fault}")
+            continue
         if not member.parameters:
             said.append("its model is not registered here, so that its maps are not shown")
         if member.fitted < _LEAST_FITTED:

@@ -23,15 +23,17 @@ _STATUS = {
     Status.ON_BOUND: (
         "on or beyond a bound",
         "That of {parameters}: no perfusion, a vessel, too small an M0, or too much noise; do not "
-        "trust the value. Left out of the medians here.",
+        "trust the value. Counts in the medians of the table of perfusion.",
     ),
     Status.NOT_CONVERGED: (
         "did not converge",
-        "The fit ended before it converged; do not trust the value. Left out of the medians here.",
+        "The fit ended before it converged; do not trust the value. Counts in the medians of the "
+        "table of perfusion.",
     ),
     Status.SKIPPED: (
         "skipped",
-        "NaN or infinite data, M0 not positive, or T1 below 0.1 s; 0 in all maps.",
+        "NaN, infinite data or values beyond all sense, M0 not positive, or T1 below 0.1 s; 0 in "
+        "all maps.",
     ),
 }
 _POOR_FIT = 3.0
@@ -173,8 +175,8 @@ def html_report(
     figures : mapping of str to bytes
         From `report_figures`.
     provenance : mapping of str to Any
-        As for `methods_text`, with versions, seed and sources; a table for each mapping in it,
-        and one for what is left.
+        As for `methods_text`, with versions, seed, sources and verdict; a table for each mapping
+        in it, and one for what is left.
     notes : sequence of str
         What a reader should know about the data or the result, one sentence each.
 
@@ -182,7 +184,7 @@ def html_report(
     -------
     str
         An HTML5 page without scripts or external resources; every text is escaped. Medians
-        and quartiles are over the voxels that were fitted within the bounds.
+        and quartiles are over the voxels that have an estimate, those on a bound among them.
     """
     n_delays = data.protocol.n_delays
     symbols = enumerated([p.symbol for p in maps.model.parameters])
@@ -193,6 +195,8 @@ def html_report(
         title=title,
         method=maps.method,
         summary=f"{symbols}, method {maps.method}, model {maps.model.name}, {delays}.",
+        verdict=provenance.get("Verdict"),
+        reasons=provenance.get("VerdictReasons", ()),
         notes=notes,
         perfusion=_perfusion(maps, regions),
         origin=regions.origin,
@@ -243,19 +247,20 @@ def _fit_caption(maps: Maps) -> str:
 
 
 def _perfusion(maps: Maps, regions: Regions) -> Table:
-    """Medians and quartiles over the voxels fitted within the bounds."""
+    """Medians and quartiles over the voxels with an estimate, and how many are on a bound."""
     everywhere = np.ones(maps.status.shape, dtype=bool)
     rows = []
     for region, mask in {"all voxels": everywhere, **regions.masks}.items():
         for p in maps.model.parameters:
-            chosen = mask & maps.fitted(p.name)
-            numbers = ["n/a"] * 2
+            chosen = mask & maps.estimated(p.name)
+            numbers = ["n/a"] * 3
             if chosen.any():
                 quartiles = np.percentile(maps[p.name][chosen], [25.0, 50.0, 75.0])
                 first, median, third = (f"{value:.{p.digits}f}" for value in quartiles)
-                numbers = [median, f"{first} to {third}"]
+                on_bound = np.mean(np.asarray(maps.status)[chosen] == Status.ON_BOUND)
+                numbers = [median, f"{first} to {third}", f"{100.0 * on_bound:.0f}"]
             rows.append([region, p.heading, *numbers, str(chosen.sum())])
-    return Table(["region", "map", "median", "quartiles", "voxels"], rows)
+    return Table(["region", "map", "median", "quartiles", "% on a bound", "voxels"], rows)
 
 
 def _uncertainty(maps: Maps, regions: Regions) -> Table:
@@ -283,8 +288,8 @@ def _voxels(data: AslData, maps: Maps, images: FloatArray) -> Table:
     ]
     rows.append(("all of the mask", "", total))
     if maps.noise_sd is not None:
-        misfit = (data.delta_m - images) * np.sqrt(data.n_averages)
-        poor = np.sqrt(np.mean(misfit**2, axis=-1)) > _POOR_FIT * maps.noise_sd
+        misfit = (data.delta_m - images) / maps.noise_sd * np.sqrt(data.n_averages)
+        poor = np.sqrt(np.mean(misfit**2, axis=-1)) > _POOR_FIT
         reason = (
             f"Root mean square residual above {_POOR_FIT:g} noise SDs: the model does not describe "
             "the data there, as in vessels, at edges or after motion. Counted above as well."

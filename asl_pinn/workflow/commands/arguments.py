@@ -30,10 +30,12 @@ def positional(arguments: Sequence[str], usage: str, count: int) -> list[str]:
     Raises
     ------
     InputError
-        If there are more or fewer.
+        If there are more or fewer, or one is empty.
     """
     if len(arguments) != count:
         raise InputError(f"{len(arguments)} arguments given, {count} expected: {usage}")
+    if not all(arguments):
+        raise InputError(f"an argument is empty: {usage}")
     return list(arguments)
 
 
@@ -55,11 +57,13 @@ def require(values: flags.FlagValues, name: str) -> str:
     Raises
     ------
     InputError
-        If it is not.
+        If it is not, or empty.
     """
     value: str | None = values[name].value
     if value is None:
         raise InputError(f"--{name} is missing")
+    if not value:
+        raise InputError(f"--{name} is empty; give a value")
     return value
 
 

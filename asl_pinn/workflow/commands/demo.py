@@ -59,7 +59,7 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         origin = provenance.describe(config, asl_run.bids_dir, notes, data)
         context = config.context(progress=True)
         maps[method], _ = quantify(
-            data, notes.messages, config, origin, quantified, context, phantom.grey_matter
+            data, notes, config, origin, quantified, context, phantom.grey_matter
         )
     scored = evaluate(quantified, simulated / "derivatives" / "truth")
     write_json(output_dir / "scores.json", as_json(scored))

@@ -16,6 +16,7 @@ from asl_pinn.io.bids.images import check_same_grid, load_image
 from asl_pinn.models.partial_volume import TISSUE_LABELS
 from asl_pinn.workflow.commands import flag_help
 from asl_pinn.workflow.commands.arguments import positional
+from asl_pinn.workflow.tables import aligned
 
 USAGE = "ESTIMATE_DIR TRUTH_DIR [--output=FILE.json]"
 
@@ -126,11 +127,7 @@ def table(scored: Sequence[Scored]) -> str:
         [entry.run, entry.method, entry.map, *(f"{entry.scores[name]:.3f}" for name in names)]
         for entry in scored
     ]
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    )
+    return "\n".join(aligned([header, *rows]))
 
 
 def as_json(scored: Sequence[Scored]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from asl_pinn.estimators.registry import (
 )
 from asl_pinn.models.choice import AUTO
 from asl_pinn.workflow.commands import flag_help
+from asl_pinn.workflow.commands.arguments import positional
 
 USAGE = (
     "BIDS_DIR OUTPUT_DIR participant|group [--participant_label=01] [--method=spatial-map] "
@@ -26,12 +27,19 @@ USAGE = (
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
     _define_common_flags({"flag_values": values, "module_name": flag_help.COMMON})
-    _define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
+    define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
     _define_method_flags({"flag_values": values, "module_name": flag_help.METHOD})
     define_option_flags(option_types(), values)
 
 
-def _define_common_flags(to: dict[str, Any]) -> None:
+def define_participants(to: dict[str, Any]) -> None:
+    """Define the flag that chooses participants.
+
+    Parameters
+    ----------
+    to : dict
+        Arguments of absl that say where, and in which group.
+    """
     flags.DEFINE_multi_string(
         "participant_label",
         [],
@@ -39,6 +47,10 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "own; all unless given.",
         **to,
     )
+
+
+def _define_common_flags(to: dict[str, Any]) -> None:
+    define_participants(to)
     flags.DEFINE_string(
         "checkpoint_dir",
         None,
@@ -51,6 +63,12 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "Leave runs alone whose maps are complete, unchanged since they were written, and made "
         "by the same inputs, method, model, options, seed and versions; --noresume makes them "
         "anew.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "keep_going",
+        False,
+        "End with status 0 although maps are unusable, which is then only told.",
         **to,
     )
     flags.DEFINE_string(
@@ -67,6 +85,7 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         "Runs at a time, each in a process of its own. On a GPU they share its memory: set "
         "XLA_PYTHON_CLIENT_MEM_FRACTION to less than 1/n_jobs.",
         1,
+        1024,
         **to,
     )
     flags.DEFINE_string(
@@ -79,7 +98,14 @@ def _define_common_flags(to: dict[str, Any]) -> None:
     )
 
 
-def _define_reading_flags(to: dict[str, Any]) -> None:
+def define_reading_flags(to: dict[str, Any]) -> None:
+    """Define the flags that say how a dataset is read.
+
+    Parameters
+    ----------
+    to : dict
+        Arguments of absl that say where, and in which group.
+    """
     flags.DEFINE_string(
         "mask",
         None,
@@ -106,6 +132,13 @@ def _define_reading_flags(to: dict[str, Any]) -> None:
     )
     flags.DEFINE_string(
         "wm", None, "Image of the fraction of white matter, together with --gm.", **to
+    )
+    flags.DEFINE_bool(
+        "keep_sign",
+        False,
+        "Take the differences as they are though their mean over the mask is negative, as in a "
+        "phantom without flow; else they are refused.",
+        **to,
     )
 
 
@@ -142,7 +175,7 @@ def _define_method_flags(to: dict[str, Any]) -> None:
         "Values at which parameters are held instead of fitted, in their units: att=1.2.",
         **to,
     )
-    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, **to)
+    flags.DEFINE_integer("seed", 0, "Seed of everything random.", 0, 2**32 - 1, **to)
     flags.DEFINE_enum("dtype", "float32", ["float32", "float64"], "Floating-point type.", **to)
 
 
@@ -156,9 +189,14 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
     if list(arguments[2:]) == ["group"]:
-        return summarise_all(Path(arguments[1]), values.method, values.model)
+        _, output_dir, _ = positional(arguments, USAGE, 3)
+        return summarise_all(Path(output_dir), values.method, values.model)
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     return quantify_all(
-        jobs, n_jobs=n_jobs, scheduler=scheduler, command=["quantify", *arguments, *given]
+        jobs,
+        n_jobs=n_jobs,
+        scheduler=scheduler,
+        command=["quantify", *arguments, *given],
+        keep_going=values.keep_going,
     )

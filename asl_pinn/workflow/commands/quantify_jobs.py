@@ -1,8 +1,9 @@
 """From the flags of `asl-pinn quantify` to the jobs that they ask for."""
 
 import dataclasses
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ _STATED = (
     "t1_blood",
     "gm",
     "wm",
+    "keep_sign",
 )
+_PATHS = ("mask", "t1_tissue", "gm", "wm")
 
 
 def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: str) -> list[Job]:
@@ -60,7 +63,7 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     """
     if values["from"].value is not None:
         return [_again(arguments, values)]
-    labels = _labels(arguments[3:], values)
+    labels = participant_labels(arguments[3:], values)
     bids_dir, output_dir, level = positional(arguments[:3] if labels else arguments, usage, 3)
     if level != _LEVEL:
         raise InputError(f"analysis level {level!r} is unknown; choose {_LEVEL} or group")
@@ -69,10 +72,27 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     return [_job(found, config, Path(output_dir), values) for found in runs]
 
 
-def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
+def participant_labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
     """Participants as they are named: '01', 'sub-01', '01,02', and after spaces as BIDS Apps do.
 
     absl leaves what stands after a space behind the first label among the positional arguments.
+
+    Parameters
+    ----------
+    further : sequence of str
+        Those arguments.
+    values : absl FlagValues
+        Parsed flags.
+
+    Returns
+    -------
+    list of str
+        Labels without 'sub-'; empty for all.
+
+    Raises
+    ------
+    InputError
+        If a label is empty.
     """
     given = values["participant_label"]
     if not given.present:
@@ -107,7 +127,12 @@ def _config(values: flags.FlagValues) -> Config:
         values.seed,
         values.dtype,
         provenance.reading(
-            values.mask, values.t1_tissue, values.t1_blood, _grey_matter(model, values), values.wm
+            values.mask,
+            values.t1_tissue,
+            values.t1_blood,
+            _grey_matter(model, values),
+            values.wm,
+            values.keep_sign,
         ),
     )
     fix(adjusted(model, bounds, priors), **held)  # refuses what is out of range
@@ -124,13 +149,17 @@ def _grey_matter(model: KineticModel, values: flags.FlagValues) -> str | None:
 def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     """Job that repeats the one that a sidecar tells of."""
     sidecar = Path(require(values, "from"))
+    if arguments and not arguments[0]:
+        raise InputError("OUTPUT_DIR is empty; name a folder, or leave it out")
     if len(arguments) > 1:
         raise InputError("with --from, OUTPUT_DIR is the one argument; the sidecar has the rest")
     origin = read_json(sidecar)
     _refuse_choices(origin, sidecar, values)
     config = provenance.restore(origin, sidecar)
-    bids_dir = Path(origin["InputDataset"])
-    provenance.check_sources(origin, bids_dir)
+    bids_dir = Path(os.path.normpath(origin["InputDataset"]))
+    trusted = [Path(str(values[name].value)).absolute() for name in _PATHS if values[name].present]
+    _refuse_files_outside(config, sidecar, bids_dir, trusted)
+    provenance.check_sources(origin, bids_dir, trusted)
     runs = [
         found
         for found in bids.find_runs(bids_dir)
@@ -150,13 +179,32 @@ def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
     return dataclasses.replace(job, resume=False, fingerprint=origin["InputFingerprint"])
 
 
+def _refuse_files_outside(
+    config: Config, sidecar: Path, bids_dir: Path, trusted: Collection[Path]
+) -> None:
+    """Refuse images outside the dataset that nobody but the sidecar names."""
+    for name in _PATHS:
+        path = config.reading[name]
+        if not isinstance(path, Path) or path in trusted:
+            continue
+        if not Path(os.path.normpath(path)).is_relative_to(bids_dir):
+            raise InputError(
+                f"{sidecar}: its {name} {path} lies outside the dataset; if you trust it, add "
+                f"--{name}={path}"
+            )
+
+
 def _refuse_choices(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValues) -> None:
     """Refuse flags for what the sidecar states, and code that nobody but the sidecar names."""
     of_methods = (
         field.name for kind in option_types().values() for field in dataclasses.fields(kind)
     )
-    model = origin.get("Model")
+    model, reading = origin.get("Model"), origin.get("Reading")
     chosen = [name for name in (*_STATED, *of_methods) if values[name].present]
+    stated = reading if isinstance(reading, Mapping) else {}
+    for name in set(chosen) & set(_PATHS):
+        if stated.get(name) == os.path.abspath(str(values[name].value)):
+            chosen.remove(name)  # the user names the file as well
     if values["model"].present and values.model != model:
         chosen.append("model")
     if chosen:

@@ -43,10 +43,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("bats_dir", None, "Folder of the Boston ASL Template.", **to)
     flags.DEFINE_integer("resolution", 3, "Voxel size of the phantom mni [mm].", **to)
     flags.DEFINE_integer(
-        "phantom_seed", 0, "Seed of the phantom's variations and arteries.", 0, **to
+        "phantom_seed", 0, "Seed of the phantom's variations and arteries.", 0, 2**32 - 1, **to
     )
     flags.DEFINE_float("tsnr", 1.5, "Mean grey-matter signal of tissue over noise.", **to)
-    flags.DEFINE_integer("seed", 0, "Seed of the noise.", 0, **to)
+    flags.DEFINE_integer("seed", 0, "Seed of the noise.", 0, 2**32 - 1, **to)
     flags.DEFINE_string("slice", "central", "central, all, or the index of a slice.", **to)
     to["module_name"] = "acquisition"
     flags.DEFINE_string(

@@ -16,6 +16,8 @@ from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.viz.plots import (
     axial_view,
     comparison_figure,
+    covariate_figure,
+    distribution_figure,
     fit_figure,
     histogram_figure,
     map_figure,
@@ -322,3 +324,26 @@ def test_fit_figure_draws_no_arrival_that_is_held():
     fit = fit_figure(data, held, predicted(data, held))
     assert "ATT" not in fit.axes[1].get_title()
     assert not [line for ax in fit.axes for line in ax.lines if line.get_linestyle() == ":"]
+
+
+def test_group_pictures_draw_what_tells_runs_apart():
+    rows = [{"participant_id": f"sub-{k}", "tsnr": str(1.0 + k), "qei": "n/a"} for k in range(5)]
+    remarked = np.array([False, False, True, False, False])
+    figure = distribution_figure(rows, remarked, {"tsnr": "tSNR", "qei": "QEI"})
+    (ax,) = figure.axes
+    assert ax.get_title() == "tSNR"
+    filled, hollow = (line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(filled.get_ydata(), [1.0, 2.0, 4.0, 5.0])
+    assert (hollow.get_fillstyle(), *hollow.get_ydata()) == ("none", 3.0)
+    assert distribution_figure(rows[:2], remarked[:2], {"tsnr": "tSNR"}) is None
+    people = {
+        f"sub-{k}": {"age": str(20 + k), "sex": "FMFMF"[k], "site": "A", "code": f"x{k}"}
+        for k in range(5)
+    } | {"sub-9": {"age": "x"}}
+    figure = covariate_figure(rows, people, {"tsnr": "tSNR"})
+    age, sex, _ = figure.axes
+    assert [ax.get_xlabel() for ax in figure.axes] == ["age", "sex", "code"]
+    np.testing.assert_array_equal(age.lines[0].get_xdata(), [20, 21, 22, 23, 24])
+    assert [label.get_text() for label in sex.get_xticklabels()] == ["F", "M"]
+    assert sorted(sex.lines[0].get_ydata()) == [1.0, 3.0, 5.0]
+    assert covariate_figure(rows, {}, {"tsnr": "tSNR"}) is None

@@ -12,12 +12,14 @@ from tqdm import tqdm
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.io import bids
 from asl_pinn.io.atomic import require_writable
+from asl_pinn.io.bids.sidecar import read_json
 from asl_pinn.numerics.progress import progress_bar
 from asl_pinn.viz.reports import read_group, write_group_page
 from asl_pinn.workflow import jobs as cohort
 from asl_pinn.workflow import runlog
 from asl_pinn.workflow.config import Job
 from asl_pinn.workflow.run import Outcome, State, quantify_one
+from asl_pinn.workflow.tables import read_participants, write_group_tables
 
 SOME_FAILED = 1
 
@@ -67,15 +69,17 @@ def quantify_all(
             print(f"asl-pinn: {line}", file=sys.stderr)
             raise
         if any(outcome.state in _WITH_MAPS for outcome in outcomes):
-            write_group_page(output_dir, method, jobs[0].config.model_name)
+            write_group(output_dir, method, jobs[0].config.model_name, jobs[0].run.bids_dir)
         return _status(jobs, outcomes, log)
 
 
-def summarise_all(output_dir: Path, method: str, model_name: str) -> int:
-    """Write the page about all results of a method, without quantifying anything.
+def summarise_all(bids_dir: Path, output_dir: Path, method: str, model_name: str) -> int:
+    """Write the page and the tables about all results of a method, without quantifying anything.
 
     Parameters
     ----------
+    bids_dir : Path
+        The dataset, whose participants.tsv the tables are joined with.
     output_dir : Path
         Derivatives dataset with the maps.
     method : str
@@ -91,15 +95,47 @@ def summarise_all(output_dir: Path, method: str, model_name: str) -> int:
     Raises
     ------
     InputError
-        If there are no maps of the method, or the page cannot be written.
+        If there are no maps of the method, or the page or a table cannot be written.
     """
     if not output_dir.is_dir() or not read_group(output_dir, bids.desc_label(method), model_name):
         raise InputError(
             f"{output_dir}: no maps of method {method} in it; quantify participants first, or name "
             "another --method"
         )
-    print(write_group_page(output_dir, method, model_name))
+    for path in write_group(output_dir, method, model_name, bids_dir):
+        print(path)
     return 0
+
+
+def write_group(output_dir: Path, method: str, model_name: str, bids_dir: Path) -> list[Path]:
+    """Write the page and the tables about all results of a method, where they would differ.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Derivatives dataset with the maps.
+    method : str
+        Name of the estimator.
+    model_name : str
+        Model of the present run, which may be one that is not registered.
+    bids_dir : Path
+        The dataset, whose participants.tsv the tables are joined with.
+
+    Returns
+    -------
+    list of Path
+        The page first.
+
+    Raises
+    ------
+    InputError
+        If a map or table is unreadable, or a file cannot be written.
+    """
+    participants = read_participants(bids_dir)
+    page = write_group_page(output_dir, method, model_name, participants)
+    beside = bids_dir / "participants.json"
+    described = read_json(beside) if participants and beside.is_file() else {}
+    return [page, *write_group_tables(output_dir, method, participants, described)]
 
 
 def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Generator[Outcome]:

@@ -83,6 +83,7 @@ def describe(config: Config, bids_dir: Path, notes: ReadNotes, data: AslData) ->
         "Seed": config.seed,
         "DataType": config.dtype,
         "Reading": dict(config.reading),
+        "Rois": list(config.rois),
         **notes.constants,
         **circumstances(),
         "InputDataset": bids_dir,
@@ -139,6 +140,7 @@ def restore(origin: Mapping[str, Any], sidecar: Path) -> Config:
             origin["Seed"],
             origin["DataType"],
             reading(**origin["Reading"]),
+            tuple(map(str, origin.get("Rois", ()))),
             _choice(origin),
         )
         config.model()

@@ -14,21 +14,25 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from asl_pinn.data import AslData, Maps, Status
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.estimators.base import RunContext, estimate_maps
 from asl_pinn.estimators.model_choice import choose_model
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.evaluation.predictive_check import PredictiveCheck, predictive_check
 from asl_pinn.io import bids
-from asl_pinn.io.bids import ReadNotes
+from asl_pinn.io.bids import Anatomy, ReadNotes
 from asl_pinn.models import get
 from asl_pinn.models.choice import AUTO, ModelChoice, candidates
 from asl_pinn.viz.reports import report_files
 from asl_pinn.workflow import compilation_cache, provenance
 from asl_pinn.workflow.config import Config, Job, adjusted
+from asl_pinn.workflow.tables import run_tables
+
+NOTHING_KNOWN = Anatomy()
+"""Of a brain of which nothing is known but the data."""
 
 
 class State(enum.StrEnum):
@@ -87,6 +91,7 @@ def quantify_one(job: Job) -> Outcome:
         compilation_cache.enable(job.cache)
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         data, read = bids.read_run(job.run, **config.reading)
+        anatomy, read = _anatomy(job, data, read)
         notes = read.messages
         config = _with_model(job, read, data)
         origin = provenance.describe(config, job.run.bids_dir, read, data)
@@ -107,9 +112,8 @@ def quantify_one(job: Job) -> Outcome:
         context = config.context(
             progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / label
         )
-        grey_matter = bids.read_grey_matter(job.run, data)
         maps, stated = quantify(
-            data, read.messages, config, origin, job.output_dir, context, grey_matter
+            data, read.messages, config, origin, job.output_dir, context, anatomy
         )
         if job.checkpoint_dir is None:
             _discard(own / label)
@@ -130,9 +134,9 @@ def quantify(
     origin: Mapping[str, Any],
     output_dir: Path,
     context: RunContext,
-    grey_matter: NDArray[np.bool_] | None = None,
+    anatomy: Anatomy = NOTHING_KNOWN,
 ) -> tuple[Maps, dict[str, Any]]:
-    """Fit one run and write its maps, picture and report.
+    """Fit one run and write its maps, picture, report and tables.
 
     Parameters
     ----------
@@ -148,8 +152,8 @@ def quantify(
         Derivatives dataset to write to.
     context : RunContext
         That of the config, with progress and checkpoints.
-    grey_matter : ndarray of bool, shape (X, Y, Z), optional
-        Grey matter, where it is known, for the report.
+    anatomy : Anatomy
+        Tissues, regions and motion, for the report and the tables.
 
     Returns
     -------
@@ -169,12 +173,14 @@ def quantify(
     wall_time = round(time.perf_counter() - started, 3)
     faults = unusable(maps)
     found = {**origin, "Unusable": faults} if faults else dict(origin)
-    check = predictive_check(data, maps)
+    images = predicted(data, maps)
+    check = predictive_check(data, maps, images)
     told = [*([check.warning] if check and check.warning else []), *maps.notes]
     why = [] if maps.choice is None else [maps.choice.sentence]
     found |= {"Notes": told} if told else {}
     found |= {"PredictiveCheck": _numbers(check)} if check else {}
-    extra = report_files(data, maps, found, [*faults, *why, *told, *notes], grey_matter)
+    extra = report_files(data, maps, found, [*faults, *why, *told, *notes], anatomy.grey_matter)
+    extra |= run_tables(data, maps, images, check, anatomy, found)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**found, "WallTime": wall_time}
     bids.write_maps(output_dir, maps, stated, extra)
@@ -205,6 +211,13 @@ def choose(config: Config, data: AslData) -> Config:
         return config
     own = functools.partial(adjusted, bounds=config.bounds, priors=config.priors, own_alone=True)
     return config.with_model(choose_model(data, own, held=config.held, dtype=config.dtype))
+
+
+def _anatomy(job: Job, data: AslData, read: ReadNotes) -> tuple[Anatomy, ReadNotes]:
+    """What is known of the brain for tables and report, and its files among the sources."""
+    messages: list[str] = []
+    anatomy = bids.read_anatomy(job.run, data, job.config.rois, messages)
+    return anatomy, read.extended(messages, anatomy.sources, job.run.bids_dir)
 
 
 def _with_model(job: Job, read: ReadNotes, data: AslData) -> Config:

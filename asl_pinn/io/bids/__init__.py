@@ -1,5 +1,6 @@
 """BIDS datasets in, BIDS derivatives out."""
 
+from asl_pinn.io.bids.anatomy import Anatomy, read_anatomy
 from asl_pinn.io.bids.dataset import AslRun, find_runs
 from asl_pinn.io.bids.masks import read_grey_matter
 from asl_pinn.io.bids.read import ReadNotes, read_run
@@ -14,6 +15,7 @@ from asl_pinn.io.bids.write import (
 )
 
 __all__ = [
+    "Anatomy",
     "AslRun",
     "ReadNotes",
     "desc_label",
@@ -21,6 +23,7 @@ __all__ = [
     "holds_derivatives",
     "map_base",
     "maps_sidecar",
+    "read_anatomy",
     "read_finished",
     "read_grey_matter",
     "read_run",

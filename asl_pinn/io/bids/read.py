@@ -51,6 +51,31 @@ class ReadNotes:
     n_skipped: int
     constants: Mapping[str, float | str | bool]
 
+    def extended(
+        self, messages: Sequence[str], sources: Sequence[Path], bids_dir: Path
+    ) -> "ReadNotes":
+        """The same with what was read besides.
+
+        Parameters
+        ----------
+        messages : sequence of str
+            One line each.
+        sources : sequence of Path
+            Files; those that are known already are not repeated.
+        bids_dir : Path
+            The dataset.
+
+        Returns
+        -------
+        ReadNotes
+        """
+        names = (_relative(path, bids_dir) for path in sources)
+        return dataclasses.replace(
+            self,
+            messages=(*self.messages, *messages),
+            sources=tuple(dict.fromkeys((*self.sources, *names))),
+        )
+
 
 def read_run(
     run: AslRun,

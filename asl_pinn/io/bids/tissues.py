@@ -93,7 +93,7 @@ def read_fractions(
     if gm is None and wm is None:
         return Fractions()
     if gm == "derivatives" and wm is None:
-        found = _find(run, series, notes)
+        found = read_derived_fractions(run, series, notes)
     elif gm == "t1" and wm in (None, "t1"):
         if relaxation.t1_map is None:
             raise InputError("--gm=t1 needs a map of T1: give --t1_tissue=map, or an image of it")
@@ -149,8 +149,22 @@ def fractions_from_t1(
     return gm, wm
 
 
-def _find(run: AslRun, series: Image, notes: list[str]) -> Fractions:
-    """The one pair of maps among the derivatives that is on the grid of the series."""
+def read_derived_fractions(run: AslRun, series: Image, notes: list[str]) -> Fractions:
+    """The one pair of maps among the derivatives that is on the grid of the series.
+
+    Parameters
+    ----------
+    run : AslRun
+    series : Image
+        The ASL series.
+    notes : list of str
+        Gets a line for maps that cannot be used.
+
+    Returns
+    -------
+    Fractions
+        Empty where there is none, or several are equally good.
+    """
     found: list[Fractions] = []
     for gm in _candidates(run):
         try:
@@ -163,20 +177,58 @@ def _find(run: AslRun, series: Image, notes: list[str]) -> Fractions:
     return found[0] if len(found) == 1 else Fractions()
 
 
-def _candidates(run: AslRun) -> Iterator[Path]:
-    """Maps of grey matter in derivatives/*/<folder of the run> and in anat beside it."""
+def anatomy_folders(run: AslRun) -> Iterator[tuple[Path, tuple[str, ...] | None]]:
+    """Folders among the derivatives with images of a run's anatomy.
+
+    Parameters
+    ----------
+    run : AslRun
+
+    Yields
+    ------
+    folder : Path
+        `derivatives/*/<folder of the run>`, and `anat` beside it.
+    shared : tuple of str or None
+        Entities of files there that must be those of the run; None for all, as beside a series.
+        An anatomical scan has labels of its own, and the grid tells whether it fits.
+    """
     for folder in (run.folder, run.folder.parent / "anat"):
         for place in sorted(run.bids_dir.glob(f"derivatives/*/{folder.as_posix()}")):
-            for path in sorted(place.glob("*_label-GM*_probseg.nii*")):
-                entities = file_entities(path)
-                # An anatomical scan has labels of its own, and the grid tells whether it fits.
-                shared = ("sub", "ses") if folder.name == "anat" else tuple(entities)
-                if entities.get("space", "asl").lower() in _OF_ASL and all(
-                    run.entities.get(key) == entities[key]
-                    for key in shared
-                    if key in entities and key not in ("desc", "label", "space")
-                ):
-                    yield path
+            yield place, ("sub", "ses") if folder.name == "anat" else None
+
+
+def is_of_run(
+    run: AslRun, path: Path, shared: tuple[str, ...] | None, free: tuple[str, ...]
+) -> bool:
+    """Whether an image among the derivatives is of a run, and in the space of its series.
+
+    Parameters
+    ----------
+    run : AslRun
+    path : Path
+    shared : tuple of str or None
+        From `anatomy_folders`.
+    free : tuple of str
+        Entities that say what the image is of, and not of which scan.
+
+    Returns
+    -------
+    bool
+    """
+    entities = file_entities(path)
+    return entities.get("space", "asl").lower() in _OF_ASL and all(
+        run.entities.get(key) == entities[key]
+        for key in (shared or tuple(entities))
+        if key in entities and key not in free
+    )
+
+
+def _candidates(run: AslRun) -> Iterator[Path]:
+    """Maps of grey matter in derivatives/*/<folder of the run> and in anat beside it."""
+    for place, shared in anatomy_folders(run):
+        for path in sorted(place.glob("*_label-GM*_probseg.nii*")):
+            if is_of_run(run, path, shared, ("desc", "label", "space")):
+                yield path
 
 
 def _load(gm: Path, wm: Path, series: Image) -> Fractions:

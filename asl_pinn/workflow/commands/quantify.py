@@ -107,6 +107,15 @@ def _define_reading_flags(to: dict[str, Any]) -> None:
     flags.DEFINE_string(
         "wm", None, "Image of the fraction of white matter, together with --gm.", **to
     )
+    flags.DEFINE_multi_string(
+        "rois",
+        [],
+        "Labels of regions on the grid of the series, LABELS.nii.gz or LABELS.nii.gz:LABELS.tsv "
+        "with the columns index and name, for a table of each parameter by region; may be given "
+        "several times. Images *_dseg among the derivatives that name an atlas (atlas-, seg-) are "
+        "taken as well.",
+        **to,
+    )
 
 
 def _define_method_flags(to: dict[str, Any]) -> None:
@@ -156,7 +165,8 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
     if list(arguments[2:]) == ["group"]:
-        return summarise_all(Path(arguments[1]), values.method, values.model)
+        bids_dir, output_dir = map(Path, arguments[:2])
+        return summarise_all(bids_dir, output_dir, values.method, values.model)
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     return quantify_all(

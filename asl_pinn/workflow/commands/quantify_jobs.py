@@ -33,6 +33,7 @@ _STATED = (
     "t1_blood",
     "gm",
     "wm",
+    "rois",
 )
 
 
@@ -109,6 +110,7 @@ def _config(values: flags.FlagValues) -> Config:
         provenance.reading(
             values.mask, values.t1_tissue, values.t1_blood, _grey_matter(model, values), values.wm
         ),
+        tuple(values.rois),
     )
     fix(adjusted(model, bounds, priors), **held)  # refuses what is out of range
     return config

@@ -25,6 +25,7 @@ from bids_fixtures import (
 from numpy.typing import NDArray
 
 from asl_pinn import models
+from asl_pinn.acquisition.calibration import Calibration
 from asl_pinn.acquisition.constants import RELAXATION_TIMES
 from asl_pinn.acquisition.encoding import encode, encoding_matrix
 from asl_pinn.data import AslData
@@ -346,12 +347,20 @@ def test_m0_absent_takes_the_mean_control(tmp_path):
     assert mentions(messages, "Absent", "mean control")
 
 
-@pytest.mark.accepted("An M0 scan with a repetition time below 5 s: not corrected, a note says so")
-def test_short_repetition_time_of_m0_is_noted(tmp_path):
+@pytest.mark.accepted(
+    "An M0 scan with a repetition time below 5 s: divided by 1 - exp(-TR/T1), a note says by how "
+    "much it rises; `--nom0_tr_correction` leaves it"
+)
+def test_short_repetition_time_of_m0_is_corrected(tmp_path):
     root = write_dataset(tmp_path)
     path = root / "sub-01" / "perf" / "sub-01_m0scan.json"
     save_json(path, {"RepetitionTimePreparation": 2.5})
-    assert mentions(read(root)[1], "2.5 s", "not corrected")
+    data, messages = read(root)
+    np.testing.assert_allclose(data.m0, M0 / (1.0 - np.exp(-2.5 / 1.33)), rtol=1e-5)
+    assert mentions(messages, "2.5 s", "raises it by 18.0 %")
+    data, messages = read(root, calibration=Calibration(m0_tr_correction=False))
+    np.testing.assert_array_equal(data.m0, M0)
+    assert mentions(messages, "2.5 s", "not corrected")
 
 
 @pytest.mark.accepted("An M0 scan that states `RepetitionTime` alone, or one time for each volume")
@@ -368,10 +377,10 @@ def test_repetition_times_of_an_m0_scan(tmp_path, keys, note):
     root = write_dataset(tmp_path, m0=np.stack([M0, M0], -1))
     save_json(root / "sub-01" / "perf" / "sub-01_m0scan.json", keys)
     messages = read(root)[1]
-    assert mentions(messages, note, "not corrected") if note else messages == ()
+    assert mentions(messages, note, "raises it by") if note else messages == ()
 
 
-@pytest.mark.accepted("M0 volumes in the series: the shortest of their own repetition times counts")
+@pytest.mark.accepted("M0 volumes in the series: each is corrected by its own repetition time")
 @pytest.mark.parametrize(
     ("times", "note"),
     [([9.0, 3.0, 3.0, 3.0, 8.0], None), ([9.0, 3.0, 3.0, 3.0, 4.5], "4.5 s"), (4.0, "4 s")],
@@ -390,7 +399,7 @@ def test_repetition_times_of_m0_included(tmp_path, times, note):
         m0=None,
     )
     messages = read(root)[1]
-    assert mentions(messages, note, "not corrected") if note else messages == ()
+    assert mentions(messages, note, "raises it by") if note else messages == ()
 
 
 @pytest.mark.accepted("An M0 scan without a repetition time: not checked, a note says so")
@@ -814,14 +823,17 @@ def test_given_t1_comes_before_the_field_strength(tmp_path):
     assert data.protocol.t1_blood == 2.4
     np.testing.assert_array_equal(data.t1_tissue, np.float32(1.9))
     assert notes.messages == ()
-    assert notes.constants == {
-        "ArterialSpinLabelingType": "PCASL",
-        "LabelingEfficiency": 0.8,
-        "T1Blood": 2.4,
-        "T1BloodSource": "--t1_blood",
-        "T1Tissue": 1.9,
-        "T1TissueSource": "--t1_tissue",
-    }
+    assert (
+        notes.constants.items()
+        >= {
+            "ArterialSpinLabelingType": "PCASL",
+            "LabelingEfficiency": 0.8,
+            "T1Blood": 2.4,
+            "T1BloodSource": "--t1_blood",
+            "T1Tissue": 1.9,
+            "T1TissueSource": "--t1_tissue",
+        }.items()
+    )
 
 
 def test_one_given_t1_leaves_the_other_to_the_field_strength(tmp_path):

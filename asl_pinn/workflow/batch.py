@@ -19,7 +19,7 @@ from asl_pinn.workflow import jobs as cohort
 from asl_pinn.workflow import runlog
 from asl_pinn.workflow.config import Job
 from asl_pinn.workflow.run import Outcome, State, quantify_one
-from asl_pinn.workflow.tables import read_participants, write_group_tables
+from asl_pinn.workflow.tables import write_group_tables
 
 SOME_FAILED = 1
 
@@ -131,7 +131,10 @@ def write_group(output_dir: Path, method: str, model_name: str, bids_dir: Path) 
     InputError
         If a map or table is unreadable, or a file cannot be written.
     """
-    participants = read_participants(bids_dir)
+    notes: list[str] = []
+    participants = bids.read_participants(bids_dir, notes)
+    for note in notes:
+        tqdm.write(f"note: {note}", file=sys.stderr)
     page = write_group_page(output_dir, method, model_name, participants)
     beside = bids_dir / "participants.json"
     described = read_json(beside) if participants and beside.is_file() else {}

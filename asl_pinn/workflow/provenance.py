@@ -15,6 +15,7 @@ from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import as_mapping, from_mapping
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.io import bids
 from asl_pinn.io.atomic import json_bytes, sha256
 from asl_pinn.io.bids import ReadNotes
 from asl_pinn.io.checkpoints import fingerprint
@@ -82,7 +83,10 @@ def describe(config: Config, bids_dir: Path, notes: ReadNotes, data: AslData) ->
         "Options": as_mapping(config.options, model.names),
         "Seed": config.seed,
         "DataType": config.dtype,
-        "Reading": dict(config.reading),
+        "Reading": {
+            name: as_mapping(value, ()) if isinstance(value, bids.Calibration) else value
+            for name, value in config.reading.items()
+        },
         "Rois": list(config.rois),
         **notes.constants,
         **circumstances(),
@@ -165,6 +169,7 @@ def reading(
     t1_blood: float | None = None,
     gm: str | None = None,
     wm: str | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -178,6 +183,8 @@ def reading(
         T1 of arterial blood [s].
     gm, wm : str, optional
         Paths of images of tissue fractions; 'derivatives' or 't1'.
+    calibration : mapping of str to Any, optional
+        Fields of `bids.Calibration`.
 
     Returns
     -------
@@ -186,9 +193,16 @@ def reading(
 
     Raises
     ------
+    InputError
+        If a field of the calibration is unknown or of the wrong kind.
     TypeError
         If a value is neither text nor a number.
     """
+    stated = {
+        name: _absolute(value) if name in ("m0", "m0_reference_mask") else value
+        for name, value in (calibration or {}).items()
+        if value is not None
+    }
     t1: float | str | Path | None = t1_tissue
     if t1_tissue is not None and t1_tissue != "map":
         try:
@@ -203,7 +217,17 @@ def reading(
             name: given if given in (None, "derivatives", "t1") else Path(given).absolute()
             for name, given in (("gm", gm), ("wm", wm))
         },
+        "calibration": from_mapping(bids.Calibration, stated, (), "calibration"),
     }
+
+
+def _absolute(text: Any) -> Any:
+    """A path as it is from everywhere; a number as it is."""
+    try:
+        float(text)
+    except ValueError:
+        return str(Path(text).absolute())
+    return str(text)
 
 
 def circumstances() -> dict[str, Any]:

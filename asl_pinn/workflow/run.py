@@ -172,7 +172,8 @@ def quantify(
     maps = dataclasses.replace(maps, choice=config.choice)
     wall_time = round(time.perf_counter() - started, 3)
     faults = unusable(maps)
-    found = {**origin, "Unusable": faults} if faults else dict(origin)
+    found = {**origin, "VoxelCounts": _counts(maps)}
+    found |= {"Unusable": faults} if faults else {}
     images = predicted(data, maps)
     check = predictive_check(data, maps, images)
     told = [*([check.warning] if check and check.warning else []), *maps.notes]
@@ -236,6 +237,19 @@ def _with_model(job: Job, read: ReadNotes, data: AslData) -> Config:
             if not provenance.differing_keys(origin, earlier):
                 return same
     return choose(config, data)
+
+
+def _counts(maps: Maps) -> dict[str, int]:
+    """Voxels of the mask, and what became of them, as sidecar keys."""
+    status = np.asarray(maps.status)
+    names = {
+        "Fitted": Status.FITTED,
+        "OnBound": Status.ON_BOUND,
+        "NotConverged": Status.NOT_CONVERGED,
+        "Skipped": Status.SKIPPED,
+    }
+    counts = {name: int((status == code).sum()) for name, code in names.items()}
+    return {"Mask": sum(counts.values()), **counts}
 
 
 def _numbers(check: PredictiveCheck) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def group_tables(
     method : str
         Name of the estimator.
     participants : mapping of str to mapping
-        What is known of each, from `read_participants`.
+        What is known of each, from `asl_pinn.io.bids.read_participants`.
 
     Returns
     -------
@@ -165,35 +165,6 @@ def write_group_tables(
     }
     write_files(changed)
     return [path for path in contents if path.suffix == ".tsv"]
-
-
-def read_participants(bids_dir: Path) -> dict[str, dict[str, str]]:
-    """What participants.tsv tells of each participant.
-
-    Parameters
-    ----------
-    bids_dir : Path
-        The dataset.
-
-    Returns
-    -------
-    dict of str to dict
-        Cells by column, by 'sub-01'; empty where there is no such table.
-
-    Raises
-    ------
-    InputError
-        If the table is damaged.
-    """
-    path = bids_dir / "participants.tsv"
-    if not path.is_file():
-        return {}
-    rows = read_table(path)
-    return {
-        row["participant_id"]: {key: cell for key, cell in row.items() if key != "participant_id"}
-        for row in rows
-        if "participant_id" in row
-    }
 
 
 def _tables(output_dir: Path, label: str) -> list[Path]:

@@ -1,8 +1,10 @@
 """BIDS datasets in, BIDS derivatives out."""
 
+from asl_pinn.acquisition.calibration import Calibration
 from asl_pinn.io.bids.anatomy import Anatomy, read_anatomy
 from asl_pinn.io.bids.dataset import AslRun, find_runs
 from asl_pinn.io.bids.masks import read_grey_matter
+from asl_pinn.io.bids.participants import read_participants
 from asl_pinn.io.bids.read import ReadNotes, read_run
 from asl_pinn.io.bids.write import (
     desc_label,
@@ -17,6 +19,7 @@ from asl_pinn.io.bids.write import (
 __all__ = [
     "Anatomy",
     "AslRun",
+    "Calibration",
     "ReadNotes",
     "desc_label",
     "find_runs",
@@ -26,6 +29,7 @@ __all__ = [
     "read_anatomy",
     "read_finished",
     "read_grey_matter",
+    "read_participants",
     "read_run",
     "write_maps",
     "write_simulation",

@@ -15,7 +15,7 @@ from asl_pinn.io.bids.atlases import Atlas, read_atlases
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image
 from asl_pinn.io.bids.masks import read_grey_matter
-from asl_pinn.io.bids.sidecar import number
+from asl_pinn.io.bids.relaxation import field_strength
 from asl_pinn.io.bids.tables import as_number, read_table
 from asl_pinn.io.bids.tissues import (
     anatomy_folders,
@@ -24,7 +24,6 @@ from asl_pinn.io.bids.tissues import (
     read_derived_fractions,
 )
 
-_USUAL_FIELD = 3.0
 _DISPLACEMENT = "framewise_displacement"  # as fMRIPrep and ASLPrep call the column
 
 
@@ -104,7 +103,7 @@ def _tissues(
     if found.gm is not None and found.wm is not None:
         return _with_fluid(found.gm, found.wm), "derivatives", found.sources
     if data.valid.any() and np.ptp(data.t1_tissue[data.valid]) > 0.0:
-        known = relaxation_times(_field_strength(run))
+        known = relaxation_times(field_strength(run.sidecar))
         if known is not None:
             gm, wm = fractions_from_t1(data.t1_tissue, known.t1_tissue, known.t1_white_matter)
             return _with_fluid(gm, wm), "T1 map", ()
@@ -115,11 +114,6 @@ def _tissues(
 
 def _with_fluid(gm: FloatArray, wm: FloatArray) -> dict[str, FloatArray]:
     return {"GM": gm, "WM": wm, "CSF": np.clip(1.0 - gm - wm, 0.0, 1.0)}
-
-
-def _field_strength(run: AslRun) -> float:
-    stated = run.sidecar.metadata.get("MagneticFieldStrength") is not None
-    return number(run.sidecar, "MagneticFieldStrength") if stated else _USUAL_FIELD
 
 
 def _displacement(run: AslRun) -> tuple[FloatArray | None, Path | None]:

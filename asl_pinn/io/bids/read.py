@@ -3,15 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from asl_pinn.acquisition.calibration import DEFAULT_CALIBRATION, Calibration, check_calibration
 from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.calibration import read_m0
+from asl_pinn.io.bids.calibration import calibrate, read_m0
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
 from asl_pinn.io.bids.images import Image, load_image
 from asl_pinn.io.bids.inheritance import file_entities
@@ -22,7 +23,7 @@ from asl_pinn.io.bids.relaxation import read_relaxation
 from asl_pinn.io.bids.sanity_checks import check_differences
 from asl_pinn.io.bids.series import NO_EXCITATION, differences, read_volume_types
 from asl_pinn.io.bids.timing import labeling_type, readout_delay
-from asl_pinn.io.bids.tissues import Source, read_fractions
+from asl_pinn.io.bids.tissues import Source, known_fractions, read_fractions
 
 __all__ = ["AslRun", "ReadNotes", "find_runs", "read_run"]
 
@@ -39,17 +40,18 @@ class ReadNotes:
         Files that the data came from, relative to the dataset where they are in it.
     n_skipped : int
         Voxels of the mask that cannot be quantified.
-    constants : mapping of str to float, str or bool
-        As a sidecar states them: ArterialSpinLabelingType, LabelingEfficiency, VascularCrushing
-        where it is known; T1Blood, T1BloodSource, T1Tissue and T1TissueSource: values [s] and
-        the flag or the work that they come from. Without those of tissue where a map was read,
-        which is among the sources.
+    constants : mapping of str to Any
+        What the maps rest on, as a sidecar states it: ArterialSpinLabelingType, LabelingEfficiency
+        and its source, VascularCrushing where it is known, LabelingDuration, PostLabelingDelay and
+        averages of each difference, PartitionCoefficient, the source of M0 and what was done to
+        it, the source of the mask; T1Blood, T1BloodSource, T1Tissue and T1TissueSource: values
+        [s] and the flag or the work that they come from, or the map of T1.
     """
 
     messages: tuple[str, ...]
     sources: tuple[str, ...]
     n_skipped: int
-    constants: Mapping[str, float | str | bool]
+    constants: Mapping[str, Any]
 
     def extended(
         self, messages: Sequence[str], sources: Sequence[Path], bids_dir: Path
@@ -85,6 +87,7 @@ def read_run(
     t1_blood: float | None = None,
     gm: Source | None = None,
     wm: Source | None = None,
+    calibration: Calibration = DEFAULT_CALIBRATION,
 ) -> tuple[AslData, ReadNotes]:
     """Read one ASL series with its M0, mask and timing.
 
@@ -102,6 +105,8 @@ def read_run(
         T1 of arterial blood [s]; likewise.
     gm, wm : Path or 'derivatives' or 't1', optional
         Fractions of grey and white matter, as `read_fractions` takes them; not read unless given.
+    calibration : Calibration
+        Constants, M0 and what is done to it.
 
     Returns
     -------
@@ -116,6 +121,7 @@ def read_run(
         range, or no voxel is left to quantify.
     """
     messages: list[str] = []
+    check_calibration(calibration)
     _refuse_namesakes(run)
     series = load_image(run.path, ndim=(3, 4))
     if series.values.ndim == 3:
@@ -125,12 +131,18 @@ def read_run(
     _note_left_out(types, messages)
     check_readout(run.sidecar, types)
     kind, crushing = labeling_type(run.sidecar), vascular_crushing(run.sidecar, types)
-    efficiency = labeling_efficiency(run.sidecar, messages)
+    efficiency, efficiency_source = labeling_efficiency(
+        run.sidecar, messages, calibration.labeling_efficiency
+    )
     decoded = differences(series.values, types, run.sidecar, messages)
-    m0, m0_source = read_m0(run, series, types, decoded.control, messages)
-    inside, mask_source = _mask(run, mask, m0, series, messages)
+    measured = read_m0(run, series, types, decoded.control, calibration.m0, messages)
+    inside, mask_source = _mask(run, mask, measured.mean, series, messages)
     relaxation = read_relaxation(run, series, t1_tissue, t1_blood, messages)
     fractions = read_fractions(run, series, gm, wm, relaxation, messages)
+    known = known_fractions(run, series, fractions, relaxation)
+    m0, m0_stated = calibrate(
+        measured, run, inside, series, relaxation, known, calibration, messages
+    )
     data = AslData(
         delta_m=decoded.delta_m,
         m0=m0,
@@ -143,6 +155,7 @@ def read_run(
             decoded.pld,
             relaxation.t1_blood,
             efficiency,
+            calibration.partition_coefficient,
             labeling="pulsed" if kind == "PASL" else "continuous",
             vascular_crushing=crushing,
             t1_gm=fractions.t1_gm,
@@ -159,16 +172,25 @@ def read_run(
         messages.append(
             "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
         )
-    files = [run.path, run.sidecar.path, context, m0_source, mask_source, relaxation.t1_map]
-    files += fractions.sources
+    reference_mask = calibration.m0_reference_mask
+    files = [run.path, run.sidecar.path, context, measured.source, mask_source, relaxation.t1_map]
+    files += [*fractions.sources, *([Path(reference_mask)] if reference_mask else [])]
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
-    constants: dict[str, float | str | bool] = {
+    constants = {
         "ArterialSpinLabelingType": kind,
         "LabelingEfficiency": efficiency,
+        "LabelingEfficiencySource": efficiency_source,
+        **({} if crushing is None else {"VascularCrushing": crushing}),
+        "LabelingDuration": decoded.label_duration.tolist(),
+        "PostLabelingDelay": decoded.pld.tolist(),
+        "Averages": decoded.n_averages.tolist(),
+        "PartitionCoefficient": calibration.partition_coefficient,
+        "M0Source": _relative(measured.source, run.bids_dir) if measured.source else calibration.m0,
+        **m0_stated,
+        "MaskSource": _relative(mask_source, run.bids_dir) if mask_source else "made from M0",
+        **relaxation.constants,
+        **fractions.constants,
     }
-    if crushing is not None:
-        constants["VascularCrushing"] = crushing
-    constants |= relaxation.constants | fractions.constants
     return data, ReadNotes(tuple(messages), tuple(sources), n_skipped, constants)
 
 

@@ -21,8 +21,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
 from asl_pinn.io.bids.inheritance import file_entities
-from asl_pinn.io.bids.relaxation import Relaxation
-from asl_pinn.io.bids.sidecar import number
+from asl_pinn.io.bids.relaxation import Relaxation, field_strength
 
 Source = Path | Literal["derivatives", "t1"]
 """Where fractions come from: an image, the dataset's derivatives, or the map of T1."""
@@ -231,6 +230,39 @@ def _candidates(run: AslRun) -> Iterator[Path]:
                 yield path
 
 
+def known_fractions(
+    run: AslRun, series: Image, fractions: Fractions, relaxation: Relaxation
+) -> Fractions:
+    """Fractions for what serves a fit without being part of its model, as far as they are known.
+
+    Parameters
+    ----------
+    run : AslRun
+    series : Image
+        The ASL series.
+    fractions : Fractions
+        Of the model, if it has some.
+    relaxation : Relaxation
+        Of the run.
+
+    Returns
+    -------
+    Fractions
+        Those of the model; else those among the derivatives; else those that a map of T1 tells;
+        empty where nothing is known, or T1 of pure tissue at the field strength.
+    """
+    known = relaxation_times(field_strength(run.sidecar))
+    if fractions.gm is not None or known is None:
+        return fractions
+    found = read_derived_fractions(run, series, [])
+    if found.gm is None and relaxation.t1_map is not None:
+        grey, white = fractions_from_t1(
+            relaxation.t1_tissue, known.t1_tissue, known.t1_white_matter
+        )
+        found = Fractions(grey.astype(np.float32), white.astype(np.float32))
+    return dataclasses.replace(found, t1_gm=known.t1_tissue, t1_wm=known.t1_white_matter)
+
+
 def _load(gm: Path, wm: Path, series: Image) -> Fractions:
     images = [load_image(path) for path in (gm, wm)]
     for image in images:
@@ -252,13 +284,12 @@ def _load(gm: Path, wm: Path, series: Image) -> Fractions:
 
 def _pure_t1(run: AslRun) -> tuple[float, float, dict[str, float | str]]:
     """T1 of grey and of white matter by the field strength; of 3 T where none is stated."""
-    stated = run.sidecar.metadata.get("MagneticFieldStrength") is not None
-    field_strength = number(run.sidecar, "MagneticFieldStrength") if stated else 3.0
-    known = relaxation_times(field_strength)
+    field = field_strength(run.sidecar)
+    known = relaxation_times(field)
     if known is None:
         fields = ", ".join(f"{times.field_strength:g}" for times in RELAXATION_TIMES)
         raise InputError(
-            f"{run.sidecar.path}: MagneticFieldStrength is {field_strength:g} T, and T1 of pure "
+            f"{run.sidecar.path}: MagneticFieldStrength is {field:g} T, and T1 of pure "
             f"grey and white matter is known at {fields} T alone; choose --model=buxton"
         )
     source = f"{known.tissue_source}, at {known.field_strength:g} T"

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from asl_pinn.acquisition.calibration import Calibration
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import define_flags as define_option_flags
 from asl_pinn.estimators.registry import (
@@ -28,6 +29,7 @@ def define_flags(values: flags.FlagValues) -> None:
     _define_common_flags({"flag_values": values, "module_name": flag_help.COMMON})
     _define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
     _define_method_flags({"flag_values": values, "module_name": flag_help.METHOD})
+    define_option_flags({"calibration": Calibration}, values, "{}")
     define_option_flags(option_types(), values)
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from absl import flags
 
+from asl_pinn.acquisition.calibration import check_calibration
 from asl_pinn.errors import InputError
-from asl_pinn.estimators.options import options_from_flags
+from asl_pinn.estimators.options import from_mapping, options_from_flags
 from asl_pinn.estimators.registry import option_types
 from asl_pinn.io import bids
 from asl_pinn.io.bids.sidecar import read_json
@@ -108,12 +109,25 @@ def _config(values: flags.FlagValues) -> Config:
         values.seed,
         values.dtype,
         provenance.reading(
-            values.mask, values.t1_tissue, values.t1_blood, _grey_matter(model, values), values.wm
+            values.mask,
+            values.t1_tissue,
+            values.t1_blood,
+            _grey_matter(model, values),
+            values.wm,
+            _calibration(values),
         ),
         tuple(values.rois),
     )
     fix(adjusted(model, bounds, priors), **held)  # refuses what is out of range
     return config
+
+
+def _calibration(values: flags.FlagValues) -> dict[str, Any]:
+    """What the user says of constants and M0, checked."""
+    names = [field.name for field in dataclasses.fields(bids.Calibration)]
+    given = {name: values[name].value for name in names if values[name].present}
+    check_calibration(from_mapping(bids.Calibration, given, (), "calibration"))
+    return given
 
 
 def _grey_matter(model: KineticModel, values: flags.FlagValues) -> str | None:
@@ -154,9 +168,8 @@ def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
 
 def _refuse_choices(origin: Mapping[str, Any], sidecar: Path, values: flags.FlagValues) -> None:
     """Refuse flags for what the sidecar states, and code that nobody but the sidecar names."""
-    of_methods = (
-        field.name for kind in option_types().values() for field in dataclasses.fields(kind)
-    )
+    kinds = (bids.Calibration, *option_types().values())
+    of_methods = (field.name for kind in kinds for field in dataclasses.fields(kind))
     model = origin.get("Model")
     chosen = [name for name in (*_STATED, *of_methods) if values[name].present]
     if values["model"].present and values.model != model:

@@ -303,6 +303,8 @@ def test_help_of_quantify_has_groups_models_and_each_methods_defaults(capsys):
     assert "cbf [mL/100g/min] 0 to 200; att [s] 0.05 to 4, prior 1.2 +- 1 (weak)." in printed
     assert "t1_tissue [s] 0.3 to 5, prior as stated for the tissue +- 0.1." in printed
     assert "--seed Seed of everything random. Default: 0." in printed
+    assert "BIDS_DIR A BIDS dataset" in printed
+    assert "anew. Default: true." in printed
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly():
@@ -327,9 +329,30 @@ def test_each_command_explains_its_flags(command, capsys):
     assert f"usage: asl-pinn {command} " in capsys.readouterr().out
 
 
-def test_version(capsys):
-    assert asl_pinn("--version") == 0
+@pytest.mark.parametrize("arguments", [["--version"], ["quantify", "--version"]])
+def test_version(capsys, arguments):
+    assert asl_pinn(*arguments) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["q"], ["quantify"]),
+        (["quantify", "--m0_r"], ["--m0_reference=", "--m0_reference_mask=", "--m0_rim="]),
+        (["quantify", "s"], []),
+    ],
+)
+def test_a_shell_completes_commands_and_flags(words, completed, capsys, tmp_path):
+    assert asl_pinn("completion", "bash") == 0
+    script = tmp_path / "complete.sh"
+    script.write_text(capsys.readouterr().out)
+    line = f"COMP_WORDS=(asl-pinn {' '.join(words)}); COMP_CWORD={len(words)}"
+    code = f'source {script}; {line}; _asl_pinn; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
+    assert asl_pinn("completion", "zsh") == 0
+    assert "bashcompinit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -391,6 +414,8 @@ def test_version(capsys):
         (["evaluate", "/nonexistent", "."], "/nonexistent: no such folder"),
         (["evaluate", "."], "1 arguments given, 2 expected"),
         (["demo", "--methods=magic"], "unknown method 'magic'"),
+        (["completion", "fish"], "shell 'fish' is unknown; choose bash or zsh"),
+        (["quantify", "a", "b", "participant", "--quiet", "--verbose"], "exclude one another"),
     ],
 )
 def test_mistakes_end_with_one_line(arguments, message, capsys, tmp_path, monkeypatch):

@@ -6,8 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Generator, Sequence
 from pathlib import Path
-
-from tqdm import tqdm
+from typing import Any
 
 from asl_pinn.errors import DiskError, InputError
 from asl_pinn.io import bids
@@ -18,17 +17,24 @@ from asl_pinn.viz.reports import read_group, write_group_page
 from asl_pinn.workflow import jobs as cohort
 from asl_pinn.workflow import runlog
 from asl_pinn.workflow.config import Job
+from asl_pinn.workflow.console import Console
 from asl_pinn.workflow.run import Outcome, State, quantify_one
 from asl_pinn.workflow.tables import write_group_tables
 
 SOME_FAILED = 1
+EVERYTHING = Console()
 
 _DONE = (State.FINISHED, State.COMPLETE)
 _WITH_MAPS = (*_DONE, State.UNUSABLE)
 
 
 def quantify_all(
-    jobs: Sequence[Job], *, n_jobs: int, scheduler: str | None, command: Sequence[str]
+    jobs: Sequence[Job],
+    *,
+    n_jobs: int,
+    scheduler: str | None,
+    command: Sequence[str],
+    console: Console = EVERYTHING,
 ) -> int:
     """Quantify runs of one dataset by one method, print what became of each and write the page.
 
@@ -40,6 +46,8 @@ def quantify_all(
         Where they are done, as `asl_pinn.workflow.jobs.each` takes it.
     command : sequence of str
         Name of the command and its arguments, for the log.
+    console : Console
+        How much is said.
 
     Returns
     -------
@@ -55,25 +63,36 @@ def quantify_all(
     require_writable(output_dir)
     bids.holds_derivatives(output_dir)  # else refused only after the fit
     name, *arguments = command
-    with runlog.opened(output_dir / "logs", name, arguments) as log:
+    with runlog.opened(output_dir / "logs", name, arguments) as log, console.echoing(log):
         outcomes: list[Outcome] = []
         try:
-            with contextlib.closing(_outcomes(jobs, n_jobs, scheduler)) as each:
+            with contextlib.closing(_outcomes(jobs, n_jobs, scheduler, console)) as each:
                 for outcome in each:
                     outcomes.append(outcome)
-                    _tell(outcome, log)
+                    _tell(outcome, log, console)
         except KeyboardInterrupt:
             done = sum(outcome.state in _WITH_MAPS for outcome in outcomes)
             line = f"interrupted; {done} of {len(jobs)} runs are done; run the same command again"
             log.warning("%s", line)
             print(f"asl-pinn: {line}", file=sys.stderr)
             raise
+        group: list[Path] = []
         if any(outcome.state in _WITH_MAPS for outcome in outcomes):
-            write_group(output_dir, method, jobs[0].config.model_name, jobs[0].run.bids_dir)
-        return _status(jobs, outcomes, log)
+            model_name, bids_dir = jobs[0].config.model_name, jobs[0].run.bids_dir
+            group = write_group(output_dir, method, model_name, bids_dir, console)
+        status = _status(jobs, outcomes, log)
+        _tell_where(outcomes, group, console)
+        console.summarise(_summary(outcomes, output_dir, method, group, status))
+        return status
 
 
-def summarise_all(bids_dir: Path, output_dir: Path, method: str, model_name: str) -> int:
+def summarise_all(
+    bids_dir: Path,
+    output_dir: Path,
+    method: str,
+    model_name: str,
+    console: Console = EVERYTHING,
+) -> int:
     """Write the page and the tables about all results of a method, without quantifying anything.
 
     Parameters
@@ -86,6 +105,8 @@ def summarise_all(bids_dir: Path, output_dir: Path, method: str, model_name: str
         Name of the estimator.
     model_name : str
         Model of the results, where it is not a registered one.
+    console : Console
+        How much is said.
 
     Returns
     -------
@@ -102,12 +123,20 @@ def summarise_all(bids_dir: Path, output_dir: Path, method: str, model_name: str
             f"{output_dir}: no maps of method {method} in it; quantify participants first, or name "
             "another --method"
         )
-    for path in write_group(output_dir, method, model_name, bids_dir):
-        print(path)
+    group = write_group(output_dir, method, model_name, bids_dir, console)
+    for path in group:
+        console.say(str(path))
+    console.summarise(_summary([], output_dir, method, group, 0))
     return 0
 
 
-def write_group(output_dir: Path, method: str, model_name: str, bids_dir: Path) -> list[Path]:
+def write_group(
+    output_dir: Path,
+    method: str,
+    model_name: str,
+    bids_dir: Path,
+    console: Console = EVERYTHING,
+) -> list[Path]:
     """Write the page and the tables about all results of a method, where they would differ.
 
     Parameters
@@ -120,6 +149,8 @@ def write_group(output_dir: Path, method: str, model_name: str, bids_dir: Path) 
         Model of the present run, which may be one that is not registered.
     bids_dir : Path
         The dataset, whose participants.tsv the tables are joined with.
+    console : Console
+        How much is said.
 
     Returns
     -------
@@ -134,18 +165,20 @@ def write_group(output_dir: Path, method: str, model_name: str, bids_dir: Path) 
     notes: list[str] = []
     participants = bids.read_participants(bids_dir, notes)
     for note in notes:
-        tqdm.write(f"note: {note}", file=sys.stderr)
+        console.note(f"note: {note}")
     page = write_group_page(output_dir, method, model_name, participants)
     beside = bids_dir / "participants.json"
     described = read_json(beside) if participants and beside.is_file() else {}
     return [page, *write_group_tables(output_dir, method, participants, described)]
 
 
-def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Generator[Outcome]:
+def _outcomes(
+    jobs: Sequence[Job], n_jobs: int, scheduler: str | None, console: Console
+) -> Generator[Outcome]:
     """Outcome of each job as soon as it is there, under a bar with the time left."""
     done = cohort.each(quantify_one, jobs, n_jobs=n_jobs, scheduler=scheduler)
     counted, failed = len(jobs), 0
-    bar = progress_bar(counted, "runs", unit="run", shown=len(jobs) > 1)
+    bar = progress_bar(counted, "runs", unit="run", shown=len(jobs) > 1 and not console.quiet)
     bar.smoothing = 0.0  # the time left by the mean of all runs, not by the last ones
     with contextlib.closing(done), bar:
         for job, result in done:
@@ -161,20 +194,52 @@ def _outcomes(jobs: Sequence[Job], n_jobs: int, scheduler: str | None) -> Genera
             yield result
 
 
-def _tell(outcome: Outcome, log: logging.Logger) -> None:
+def _tell(outcome: Outcome, log: logging.Logger, console: Console) -> None:
     """Print what became of a run and log it; failures are printed at the end."""
     for note in outcome.notes:
-        tqdm.write(f"{outcome.name}: note: {note}", file=sys.stderr)
+        console.note(f"{outcome.name}: note: {note}")
         log.info("%s: note: %s", outcome.name, note)
     if outcome.state is State.UNWRITABLE:
         raise DiskError(outcome.message)
     if outcome.state in _DONE:
-        tqdm.write(outcome.message, file=sys.stdout)
+        console.say(outcome.message)
         log.info("%s", outcome.message)
     else:
         log.error("%s: %s", outcome.name, outcome.message)
         if outcome.traceback:
             log.error("%s", outcome.traceback)
+
+
+def _tell_where(outcomes: Sequence[Outcome], group: Sequence[Path], console: Console) -> None:
+    """Print where to look: at the report of one run, or at the page about all."""
+    reports = [outcome.report for outcome in outcomes if outcome.report]
+    if len(reports) == 1:
+        console.say(f"report: {reports[0]}")
+    elif group:
+        console.say(f"reports: {group[0]}")
+
+
+def _summary(
+    outcomes: Sequence[Outcome], output_dir: Path, method: str, group: Sequence[Path], status: int
+) -> dict[str, Any]:
+    """What became of all runs, for programs."""
+    return {
+        "output_dir": output_dir.absolute(),
+        "method": method,
+        "exit_status": status,
+        "runs": [
+            {
+                "name": outcome.name,
+                "state": str(outcome.state),
+                "message": outcome.message,
+                "notes": outcome.notes,
+                "medians": outcome.medians,
+                "report": outcome.report,
+            }
+            for outcome in outcomes
+        ],
+        "group": [path.absolute() for path in group],
+    }
 
 
 def _status(jobs: Sequence[Job], outcomes: Sequence[Outcome], log: logging.Logger) -> int:

@@ -64,6 +64,10 @@ class Outcome:
         What the user should know of how the run was read.
     traceback : str
         Of a failure that is not the user's.
+    medians : mapping of str to float
+        Of each map over the voxels fitted within the bounds, in its unit; where it was fitted now.
+    report : Path or None
+        The page about it, where there is one.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Outcome:
     message: str
     notes: tuple[str, ...] = ()
     traceback: str = ""
+    medians: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    report: Path | None = None
 
 
 def quantify_one(job: Job) -> Outcome:
@@ -97,27 +103,29 @@ def quantify_one(job: Job) -> Outcome:
         origin = provenance.describe(config, job.run.bids_dir, read, data)
         _check_fingerprint(job, origin)
         method = config.method
+        label = bids.desc_label(method)
+        report = job.output_dir / f"{data.stem}_desc-{label}_report.html"
         earlier = None
         if job.resume:
             earlier = bids.read_finished(job.output_dir, data.stem, method, config.model())
         if earlier is not None:
             differing = provenance.differing_keys(origin, earlier)
             if not differing:
-                return _outcome(
-                    name, State.COMPLETE, f"{name} {method}: already complete", earlier, notes
-                )
+                said = f"{name} {method}: already complete"
+                return _outcome(name, State.COMPLETE, said, earlier, notes, report)
             notes += (f"earlier maps are replaced, made with other {', '.join(differing)}",)
-        label = f"{name}_{bids.desc_label(method)}"
+        kept = f"{name}_{label}"
         own = job.output_dir / ".checkpoints"
         context = config.context(
-            progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / label
+            progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / kept
         )
         maps, stated = quantify(
             data, read.messages, config, origin, job.output_dir, context, anatomy
         )
         if job.checkpoint_dir is None:
-            _discard(own / label)
-        return _outcome(name, State.FINISHED, _summary(name, maps), stated, notes)
+            _discard(own / kept)
+        done = _outcome(name, State.FINISHED, _summary(name, maps), stated, notes, report)
+        return dataclasses.replace(done, medians=_medians(maps))
     except DiskError as error:
         return Outcome(name, State.UNWRITABLE, str(error), notes)
     except InputError as error:
@@ -306,13 +314,14 @@ def _outcome(
     message: str,
     stated: Mapping[str, Any],
     notes: tuple[str, ...],
+    report: Path,
 ) -> Outcome:
     notes += tuple(stated.get("Notes", ()))
     faults = stated.get("Unusable")
     if faults:
         reason = f"the maps cannot be right: {'; '.join([*faults, _ADVICE])}"
-        return Outcome(name, State.UNUSABLE, reason, notes)
-    return Outcome(name, state, message, notes)
+        return Outcome(name, State.UNUSABLE, reason, notes, report=report)
+    return Outcome(name, state, message, notes, report=report)
 
 
 def _check_fingerprint(job: Job, origin: Mapping[str, Any]) -> None:
@@ -329,12 +338,22 @@ def _discard(checkpoints: Path) -> None:
         checkpoints.parent.rmdir()
 
 
-def _summary(name: str, maps: Maps) -> str:
-    counts = {status: int((maps.status == status).sum()) for status in Status}
-    medians = ", ".join(
-        f"{p.symbol} {np.median(maps[p.name][fitted]):.{p.digits}f} {p.unit}".removesuffix(" 1")
+def _medians(maps: Maps) -> dict[str, float]:
+    """Median of each map over the voxels fitted within the bounds, where there are any."""
+    return {
+        p.name: float(np.median(maps[p.name][fitted]))
         for p in maps.model.parameters
         if (fitted := maps.fitted(p.name)).any()
+    }
+
+
+def _summary(name: str, maps: Maps) -> str:
+    counts = {status: int((maps.status == status).sum()) for status in Status}
+    known = _medians(maps)
+    medians = ", ".join(
+        f"{p.symbol} {known[p.name]:.{p.digits}f} {p.unit}".removesuffix(" 1")
+        for p in maps.model.parameters
+        if p.name in known
     )
     found = f"median {medians}" if medians else "no voxel was fitted within the bounds"
     chosen = "" if maps.choice is None else f"; model {maps.model.name}"

@@ -22,6 +22,8 @@ from asl_pinn.workflow.run import quantify
 
 USAGE = "[--output_dir=out/demo] [--methods=nlls,spatial-map,neural-field]"
 
+ARGUMENTS: dict[str, str] = {}
+
 _TSNR = 1.5
 
 

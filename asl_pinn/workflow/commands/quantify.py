@@ -23,6 +23,14 @@ USAGE = (
     "[--model=auto] ...; or --from=SIDECAR [OUTPUT_DIR]"
 )
 
+ARGUMENTS = {
+    "BIDS_DIR": "A BIDS dataset, with dataset_description.json and sub-*/perf/*_asl.nii.gz.",
+    "OUTPUT_DIR": "Folder of the maps, reports and tables, a BIDS derivatives dataset; made where "
+    "there is none.",
+    "participant|group": "participant: quantify runs, and bring the page and the tables about all "
+    "up to date. group: the page and the tables alone.",
+}
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
@@ -39,6 +47,15 @@ def _define_common_flags(to: dict[str, Any]) -> None:
         [],
         "Participants, with or without 'sub-': 01,02, or each after a space or with a flag of its "
         "own; all unless given.",
+        **to,
+    )
+    flags.DEFINE_bool("quiet", False, "Print errors alone; the log has the rest.", **to)
+    flags.DEFINE_bool("verbose", False, "Print what goes to the log as well.", **to)
+    flags.DEFINE_bool(
+        "json",
+        False,
+        "Print one JSON object to standard output at the end, in place of lines: state, medians, "
+        "notes and report of each run, and the files about all.",
         **to,
     )
     flags.DEFINE_string(
@@ -162,15 +179,18 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     # These import nibabel, SciPy and Matplotlib, for which --help does not wait.
     from asl_pinn.workflow.batch import quantify_all, summarise_all
     from asl_pinn.workflow.commands.quantify_jobs import jobs_from_flags
+    from asl_pinn.workflow.console import Console
 
     n_jobs, scheduler = values.n_jobs, values.scheduler
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
+    if values.quiet and values.verbose:
+        raise InputError("--quiet and --verbose exclude one another; give one of them")
+    console = Console(values.quiet, values.verbose, values.json)
     if list(arguments[2:]) == ["group"]:
         bids_dir, output_dir = map(Path, arguments[:2])
-        return summarise_all(bids_dir, output_dir, values.method, values.model)
+        return summarise_all(bids_dir, output_dir, values.method, values.model, console)
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
-    return quantify_all(
-        jobs, n_jobs=n_jobs, scheduler=scheduler, command=["quantify", *arguments, *given]
-    )
+    command = ["quantify", *arguments, *given]
+    return quantify_all(jobs, n_jobs=n_jobs, scheduler=scheduler, command=command, console=console)

@@ -62,8 +62,9 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     """
     if values["from"].value is not None:
         return [_again(arguments, values)]
-    labels = _labels(arguments[3:], values)
-    bids_dir, output_dir, level = positional(arguments[:3] if labels else arguments, usage, 3)
+    further, three = _split(arguments)
+    labels = _labels(further, values)
+    bids_dir, output_dir, level = positional(three if labels else arguments, usage, 3)
     if level != _LEVEL:
         raise InputError(f"analysis level {level!r} is unknown; choose {_LEVEL} or group")
     config = _config(values)
@@ -71,11 +72,18 @@ def jobs_from_flags(arguments: Sequence[str], values: flags.FlagValues, usage: s
     return [_job(found, config, Path(output_dir), values) for found in runs]
 
 
-def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
-    """Participants as they are named: '01', 'sub-01', '01,02', and after spaces as BIDS Apps do.
+def _split(arguments: Sequence[str]) -> tuple[list[str], Sequence[str]]:
+    """Further labels of participants, and the three arguments, wherever the labels stand.
 
-    absl leaves what stands after a space behind the first label among the positional arguments.
+    After `--participant-label 01 02`, absl leaves the second label among the positional arguments:
+    in front of the three, or behind them.
     """
+    at = next((k for k, word in enumerate(arguments) if k > 1 and word == _LEVEL), 2)
+    return [*arguments[: at - 2], *arguments[at + 1 :]], arguments[at - 2 : at + 1]
+
+
+def _labels(further: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """Participants as they are named: '01', 'sub-01', '01,02', and after spaces as BIDS Apps do."""
     given = values["participant_label"]
     if not given.present:
         return []
@@ -160,7 +168,7 @@ def _again(arguments: Sequence[str], values: flags.FlagValues) -> Job:
         raise InputError(f"{sidecar}: lies in no dataset of maps; give an OUTPUT_DIR")
     output_dir = Path(arguments[0]) if arguments else folder.parents[depth - 1]
     for key, here in provenance.circumstances().items():
-        if origin[key] != here:
+        if origin[key] != here and not values.quiet:
             print(f"{runs[0].stem}: note: made with other {key}; bits may differ", file=sys.stderr)
     job = _job(runs[0], config, output_dir, values)
     return dataclasses.replace(job, resume=False, fingerprint=origin["InputFingerprint"])
@@ -191,6 +199,6 @@ def _job(found: bids.AslRun, config: Config, output_dir: Path, values: flags.Fla
         output_dir.absolute(),
         None if kept is None else Path(kept).absolute(),
         values.resume,
-        progress=values.n_jobs == 1 and values.scheduler is None,
+        progress=values.n_jobs == 1 and values.scheduler is None and not values.quiet,
         cache=values.compilation_cache,
     )

@@ -85,15 +85,14 @@ def relaxed_fraction_of_tissues(
     ----------
     repetition_time : float
         TR [s].
-    gm, wm : ndarray
+    gm, wm : ndarray, shape (X, Y, Z)
         Fractions of grey and white matter; the rest is fluid.
     t1_gm, t1_wm : float
         Of pure grey and white matter [s].
 
     Returns
     -------
-    ndarray
-        Of the shape of `gm`.
+    ndarray, shape (X, Y, Z)
     """
     fluid = np.clip(1.0 - gm - wm, 0.0, 1.0)
     parts = {"GM": (gm, t1_gm), "WM": (wm, t1_wm), "CSF": (fluid, T1_FLUID)}
@@ -119,6 +118,7 @@ def without_rim(
     Parameters
     ----------
     m0 : ndarray, shape (X, Y, Z)
+        Magnetisation [a.u.].
     mask : ndarray of bool, shape (X, Y, Z)
         The edge of the image is no edge of the mask.
     n_voxels : int
@@ -129,7 +129,7 @@ def without_rim(
     Returns
     -------
     ndarray, shape (X, Y, Z)
-        Of the dtype of `m0`. A voxel of the rim has the value of the nearest one inside, averaged
+        Of the dtype and unit of `m0`. A voxel of the rim has the value of the nearest one inside, averaged
         over its neighbours there.
 
     Raises
@@ -165,6 +165,7 @@ def smoothed(
     Parameters
     ----------
     m0 : ndarray, shape (X, Y, Z)
+        Magnetisation [a.u.].
     mask : ndarray of bool, shape (X, Y, Z)
         Voxels outside it count for nothing.
     fwhm : float
@@ -193,7 +194,7 @@ def from_reference(
     Parameters
     ----------
     m0 : ndarray, shape (X, Y, Z)
-        Relaxed.
+        Magnetisation, relaxed [a.u.].
     where : ndarray of bool, shape (X, Y, Z)
         Voxels of the reference tissue.
     tissue : Reference

@@ -54,6 +54,11 @@ class Console:
         ----------
         logger : logging.Logger
             Whose records are meant.
+
+        Yields
+        ------
+        None
+            There is nothing to bind.
         """
         if not self.verbose:
             yield

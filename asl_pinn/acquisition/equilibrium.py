@@ -129,8 +129,8 @@ def without_rim(
     Returns
     -------
     ndarray, shape (X, Y, Z)
-        Of the dtype and unit of `m0`. A voxel of the rim has the value of the nearest one inside, averaged
-        over its neighbours there.
+        Of the dtype and unit of `m0`. A voxel of the rim has the value of the nearest one inside,
+        averaged over its neighbours there.
 
     Raises
     ------

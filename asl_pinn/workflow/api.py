@@ -47,6 +47,7 @@ def load(
     t1_blood: float | None = None,
     gm: str | os.PathLike[str] | None = None,
     wm: str | os.PathLike[str] | None = None,
+    preprocessed: bool = False,
     **calibration: Any,
 ) -> AslData:
     """Read one ASL series of a BIDS dataset, with its M0, mask and timing.
@@ -69,6 +70,8 @@ def load(
     gm, wm : str or path, optional
         Images of the fractions of grey and white matter; 't1' as `gm` makes both from the T1 map.
         Else those among the dataset's derivatives that are on the grid of the series, if any.
+    preprocessed : bool
+        Whether to read the preprocessed series among the derivatives, as ASLPrep writes it.
     **calibration
         Constants and M0, as `asl-pinn quantify --help` lists them under calibration:
         `labeling_efficiency=0.8`, `m0_rim=2`.
@@ -107,6 +110,7 @@ def load(
         t1_blood=t1_blood,
         gm="derivatives" if gm is None and wm is None else _fractions(gm),
         wm=_fractions(wm),
+        use_preprocessed=preprocessed,
         calibration=from_mapping(bids.Calibration, _as_text(calibration), (), "load"),
     )
     for message in notes.messages:

@@ -170,6 +170,8 @@ def reading(
     gm: str | None = None,
     wm: str | None = None,
     calibration: Mapping[str, Any] | None = None,
+    readout: str | None = None,
+    use_preprocessed: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -185,6 +187,10 @@ def reading(
         Paths of images of tissue fractions; 'derivatives' or 't1'.
     calibration : mapping of str to Any, optional
         Fields of `bids.Calibration`.
+    readout : str, optional
+        Path of an image.
+    use_preprocessed : bool
+        As `bids.read_run` takes it.
 
     Returns
     -------
@@ -218,6 +224,8 @@ def reading(
             for name, given in (("gm", gm), ("wm", wm))
         },
         "calibration": from_mapping(bids.Calibration, stated, (), "calibration"),
+        "readout": None if readout is None else Path(readout).absolute(),
+        "use_preprocessed": bool(use_preprocessed),
     }
 
 

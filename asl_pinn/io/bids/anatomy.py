@@ -15,14 +15,10 @@ from asl_pinn.io.bids.atlases import Atlas, read_atlases
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image
 from asl_pinn.io.bids.masks import read_grey_matter
+from asl_pinn.io.bids.places import anatomy_folders, is_of_run
 from asl_pinn.io.bids.relaxation import field_strength
 from asl_pinn.io.bids.tables import as_number, read_table
-from asl_pinn.io.bids.tissues import (
-    anatomy_folders,
-    fractions_from_t1,
-    is_of_run,
-    read_derived_fractions,
-)
+from asl_pinn.io.bids.tissues import fractions_from_t1, read_derived_fractions
 
 _DISPLACEMENT = "framewise_displacement"  # as fMRIPrep and ASLPrep call the column
 

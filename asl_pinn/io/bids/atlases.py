@@ -12,8 +12,8 @@ from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
 from asl_pinn.io.bids.inheritance import file_entities
+from asl_pinn.io.bids.places import anatomy_folders, is_of_run
 from asl_pinn.io.bids.tables import read_table
-from asl_pinn.io.bids.tissues import anatomy_folders, is_of_run
 
 _NAMING = ("atlas", "seg")  # entities that tell one segmentation from another
 _IMAGES = (".nii.gz", ".nii")

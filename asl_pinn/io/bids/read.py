@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asl_pinn.acquisition.calibration import DEFAULT_CALIBRATION, Calibration, check_calibration
-from asl_pinn.acquisition.protocol import Protocol
+from asl_pinn.acquisition.protocol import MAX_SECONDS, Protocol
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.calibration import calibrate, read_m0
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun, find_runs
-from asl_pinn.io.bids.images import Image, load_image
+from asl_pinn.io.bids.images import Image, check_same_grid, load_image
 from asl_pinn.io.bids.inheritance import file_entities
 from asl_pinn.io.bids.labeling import labeling_efficiency, vascular_crushing
 from asl_pinn.io.bids.masks import find_mask, load_mask, mask_from_m0
+from asl_pinn.io.bids.preprocessed import preprocessed
 from asl_pinn.io.bids.readout import check_readout
 from asl_pinn.io.bids.relaxation import read_relaxation
 from asl_pinn.io.bids.sanity_checks import check_differences
@@ -88,6 +89,8 @@ def read_run(
     gm: Source | None = None,
     wm: Source | None = None,
     calibration: Calibration = DEFAULT_CALIBRATION,
+    readout: Path | None = None,
+    use_preprocessed: bool = False,
 ) -> tuple[AslData, ReadNotes]:
     """Read one ASL series with its M0, mask and timing.
 
@@ -107,6 +110,10 @@ def read_run(
         Fractions of grey and white matter, as `read_fractions` takes them; not read unless given.
     calibration : Calibration
         Constants, M0 and what is done to it.
+    readout : Path, optional
+        Image of what the readout adds to every delay [s], in place of SliceTiming.
+    use_preprocessed : bool
+        Whether to read the preprocessed series among the derivatives in place of the acquired.
 
     Returns
     -------
@@ -123,11 +130,13 @@ def read_run(
     messages: list[str] = []
     check_calibration(calibration)
     _refuse_namesakes(run)
-    series = load_image(run.path, ndim=(3, 4))
+    if use_preprocessed:
+        run = preprocessed(run)
+    series = load_image(run.images or run.path, ndim=(3, 4))
     if series.values.ndim == 3:
         series = dataclasses.replace(series, values=series.values[..., None])
     context = _context(run)
-    types = read_volume_types(context, run.path, series.values.shape[-1])
+    types = read_volume_types(context, series.path, series.values.shape[-1])
     _note_left_out(types, messages)
     check_readout(run.sidecar, types)
     kind, crushing = labeling_type(run.sidecar), vascular_crushing(run.sidecar, types)
@@ -148,7 +157,7 @@ def read_run(
         m0=m0,
         mask=inside,
         t1_tissue=relaxation.t1_tissue,
-        readout_delay=readout_delay(run.sidecar, m0.shape, messages),
+        readout_delay=_readout_delay(run, readout, series, messages),
         n_averages=decoded.n_averages,
         protocol=Protocol(
             decoded.label_duration,
@@ -173,8 +182,13 @@ def read_run(
             "a single delay determines one parameter alone: hold the others, as --fix=att=1.2 does"
         )
     reference_mask = calibration.m0_reference_mask
-    files = [run.path, run.sidecar.path, context, measured.source, mask_source, relaxation.t1_map]
-    files += [*fractions.sources, *([Path(reference_mask)] if reference_mask else [])]
+    files = [run.path, series.path, run.sidecar.path, context, measured.source, mask_source]
+    files += [
+        relaxation.t1_map,
+        readout,
+        *fractions.sources,
+        *([Path(reference_mask)] if reference_mask else []),
+    ]
     sources = dict.fromkeys(_relative(path, run.bids_dir) for path in files if path is not None)
     constants = {
         "ArterialSpinLabelingType": kind,
@@ -210,9 +224,11 @@ def _refuse_namesakes(run: AslRun) -> None:
 
 def _context(run: AslRun) -> Path:
     if run.context is None:
+        derived = "desc" in run.entities
+        other = ", or quantify the acquired dataset with --preprocessed" if derived else ""
         raise InputError(
             f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
-            "list the type of each volume in it"
+            f"list the type of each volume in it{other}"
         )
     return run.context
 
@@ -223,6 +239,22 @@ def _note_left_out(types: Sequence[str], messages: list[str]) -> None:
         messages.append(f"volumes without excitation (noRF) are left out: {n_without}")
 
 
+def _readout_delay(
+    run: AslRun, given: Path | None, series: Image, messages: list[str]
+) -> NDArray[np.float32]:
+    if given is None:
+        return readout_delay(run.sidecar, series.values.shape[:3], messages)
+    image = load_image(given)
+    check_same_grid(image, series)
+    delays = np.nan_to_num(image.values)
+    if not 0.0 <= delays.min() <= delays.max() <= MAX_SECONDS:
+        raise InputError(
+            f"{given}: --readout_delay must be 0 to {MAX_SECONDS:g} s, it goes from "
+            f"{delays.min():g} to {delays.max():g}"
+        )
+    return delays
+
+
 def _mask(
     run: AslRun,
     given: Path | None,
@@ -230,7 +262,7 @@ def _mask(
     series: Image,
     messages: list[str],
 ) -> tuple[NDArray[np.bool_], Path | None]:
-    path = given or find_mask(run)
+    path = given or find_mask(run, series)
     if path is not None:
         return load_mask(path, series), path
     if np.ptp(m0[np.isfinite(m0)]) == 0.0:

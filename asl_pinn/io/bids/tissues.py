@@ -20,13 +20,11 @@ from asl_pinn.data import check_fractions
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
-from asl_pinn.io.bids.inheritance import file_entities
+from asl_pinn.io.bids.places import anatomy_folders, is_of_run
 from asl_pinn.io.bids.relaxation import Relaxation, field_strength
 
 Source = Path | Literal["derivatives", "t1"]
 """Where fractions come from: an image, the dataset's derivatives, or the map of T1."""
-
-_OF_ASL = ("asl", "aslref", "perf")  # labels of `space` that name the grid of the series
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,52 +172,6 @@ def read_derived_fractions(run: AslRun, series: Image, notes: list[str]) -> Frac
         names = ", ".join(each.sources[0].relative_to(run.bids_dir).as_posix() for each in found)
         notes.append(f"several maps of grey matter fit ({names}): choose with --gm and --wm")
     return found[0] if len(found) == 1 else Fractions()
-
-
-def anatomy_folders(run: AslRun) -> Iterator[tuple[Path, tuple[str, ...] | None]]:
-    """Folders among the derivatives with images of a run's anatomy.
-
-    Parameters
-    ----------
-    run : AslRun
-
-    Yields
-    ------
-    folder : Path
-        `derivatives/*/<folder of the run>`, and `anat` beside it.
-    shared : tuple of str or None
-        Entities of files there that must be those of the run; None for all, as beside a series.
-        An anatomical scan has labels of its own, and the grid tells whether it fits.
-    """
-    for folder in (run.folder, run.folder.parent / "anat"):
-        for place in sorted(run.bids_dir.glob(f"derivatives/*/{folder.as_posix()}")):
-            yield place, ("sub", "ses") if folder.name == "anat" else None
-
-
-def is_of_run(
-    run: AslRun, path: Path, shared: tuple[str, ...] | None, free: tuple[str, ...]
-) -> bool:
-    """Whether an image among the derivatives is of a run, and in the space of its series.
-
-    Parameters
-    ----------
-    run : AslRun
-    path : Path
-    shared : tuple of str or None
-        From `anatomy_folders`.
-    free : tuple of str
-        Entities that say what the image is of, and not of which scan.
-
-    Returns
-    -------
-    bool
-    """
-    entities = file_entities(path)
-    return entities.get("space", "asl").lower() in _OF_ASL and all(
-        run.entities.get(key) == entities[key]
-        for key in (shared or tuple(entities))
-        if key in entities and key not in free
-    )
 
 
 def _candidates(run: AslRun) -> Iterator[Path]:

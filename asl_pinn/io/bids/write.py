@@ -17,7 +17,7 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, Maps, Phantom, Status
 from asl_pinn.errors import InputError
 from asl_pinn.io.atomic import json_bytes, nifti_bytes, sha256, write_files
-from asl_pinn.io.bids.series import time_encoding
+from asl_pinn.io.bids.encoded import encoding_of, sub_bolus_durations
 from asl_pinn.io.bids.sidecar import Sidecar, read_json
 from asl_pinn.models import KineticModel, Parameter, get
 from asl_pinn.models.partial_volume import TISSUE_LABELS
@@ -428,7 +428,9 @@ def _encoded_sidecar(
         raise InputError("encoding: a pulsed bolus cannot be time-encoded; leave `images` out")
     durations = data.protocol.label_duration
     keys = {"TimeEncodedSubBolusDurations": durations.tolist(), **encoding}
-    encoded = time_encoding(Sidecar(Path("encoding"), keys))
+    sidecar = Sidecar(Path("encoding"), keys)
+    encoded = encoding_of(sidecar, [])
+    sub_bolus_durations(sidecar, encoded.matrix.shape[1])
     n_cycles, rest = divmod(n_volumes, len(encoded.matrix))
     if rest or not n_cycles:
         raise InputError(

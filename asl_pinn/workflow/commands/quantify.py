@@ -126,6 +126,20 @@ def _define_reading_flags(to: dict[str, Any]) -> None:
     flags.DEFINE_string(
         "wm", None, "Image of the fraction of white matter, together with --gm.", **to
     )
+    flags.DEFINE_string(
+        "readout_delay",
+        None,
+        "Image of what the readout adds to every delay [s] in each voxel, in place of SliceTiming: "
+        "of 2D readouts that were resampled or realigned.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "preprocessed",
+        False,
+        "Read *_desc-preproc_asl among the derivatives, as ASLPrep writes it, in place of the "
+        "acquired series, whose sidecar, aslcontext and M0 remain.",
+        **to,
+    )
     flags.DEFINE_multi_string(
         "rois",
         [],

@@ -35,6 +35,8 @@ _STATED = (
     "gm",
     "wm",
     "rois",
+    "readout_delay",
+    "preprocessed",
 )
 
 
@@ -123,6 +125,8 @@ def _config(values: flags.FlagValues) -> Config:
             _grey_matter(model, values),
             values.wm,
             _calibration(values),
+            values.readout_delay,
+            values.preprocessed,
         ),
         tuple(values.rois),
     )

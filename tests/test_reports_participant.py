@@ -400,7 +400,7 @@ def test_citation_is_that_of_the_repository():
 def test_figures_of_a_report(data, three):
     regions = find_regions(data)
     figures = report_figures(data, three, predicted(data, three), regions, "sub-01")
-    names = ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
+    names = ["maps", "uncertainty", "status", "histograms", "fit", "curves", "residuals"]
     assert list(figures) == names
     assert all(png.startswith(b"\x89PNG") for png in figures.values())
     text = report(data, three, figures=figures)

@@ -188,7 +188,8 @@ def quantify(
     why = [] if maps.choice is None else [maps.choice.sentence]
     found |= {"Notes": told} if told else {}
     found |= {"PredictiveCheck": _numbers(check)} if check else {}
-    extra = report_files(data, maps, found, [*faults, *why, *told, *notes], anatomy.grey_matter)
+    said = [*faults, *why, *told, *notes]
+    extra = report_files(data, maps, found, said, anatomy.grey_matter, images)
     extra |= run_tables(data, maps, images, check, anatomy, found)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**found, "WallTime": wall_time}

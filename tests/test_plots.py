@@ -20,6 +20,8 @@ from asl_pinn.viz.plots import (
     distribution_figure,
     fit_figure,
     histogram_figure,
+    history_figure,
+    input_figure,
     map_figure,
     mean_curve_figure,
     png,
@@ -410,3 +412,30 @@ def test_mean_curves_are_those_of_the_regions():
     low, high = bars.get_segments()[0][:, 1]
     # noise of 0.4 % of M0, of the mean of 4 repeats and 8 voxels
     assert high - low == pytest.approx(2.0 * 1.96 * 0.4 / np.sqrt(4 * 8))
+
+
+def test_inputs_show_what_lies_outside_the_mask():
+    truth = phantom(ellipsoid())
+    delta_m = np.random.default_rng(0).normal(5.0, 1.0, (*truth.mask.shape, 2)).astype(np.float32)
+    data = AslData.from_arrays(
+        delta_m, np.full(truth.mask.shape, 1000.0), label_duration=1.8, pld=1.5, mask=truth.mask
+    )
+    figure = input_figure(data)
+    m0, difference = (label for label in y_labels(figure) if label)
+    assert (m0, difference.split("[")[-1]) == ("M0 [a.u.]", "% of median M0]")
+    first = next(ax.images[0] for ax in figure.axes if ax.images)
+    assert first.get_clim() == (0.0, 1000.0)
+    assert (np.asarray(first.get_array())[5:-5, 5:-5] == 1000.0).all()
+
+
+def test_the_course_of_a_training_is_drawn_where_there_is_one():
+    history = {
+        "loss": np.array([np.nan, 100.0, 10.0, 1.0]),
+        "noise_sd": np.array([2.0, 1.9, 1.8, 1.7]),
+        "dof": np.ones((4, 2)),
+    }
+    loss, noise = history_figure(history).axes
+    assert (loss.get_title(), loss.get_yscale()) == ("loss", "log")
+    assert (noise.get_title(), noise.get_yscale()) == ("noise sd", "linear")
+    np.testing.assert_array_equal(noise.lines[0].get_ydata(), history["noise_sd"])
+    assert history_figure({"loss": np.array([1.0])}) is None

@@ -401,6 +401,7 @@ def test_figures_of_a_report(data, three):
     regions = find_regions(data)
     figures = report_figures(data, three, predicted(data, three), regions, "sub-01")
     names = ["maps", "uncertainty", "status", "histograms", "fit", "curves", "residuals"]
+    names += ["inputs"]
     assert list(figures) == names
     assert all(png.startswith(b"\x89PNG") for png in figures.values())
     text = report(data, three, figures=figures)

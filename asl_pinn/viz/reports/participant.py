@@ -44,6 +44,8 @@ _CAPTIONS = {
     "uncertainty": "Standard deviations of the maps.",
     "probability": "Probability that a voxel has the component that most voxels lack, from its "
     "own data; how many have it is told by all voxels.",
+    "inputs": "M0 and the mean difference; the line is the outline of the mask.",
+    "history": "Course of the fit, step by step.",
     "curves": "Mean signal of each region: points are measured, with intervals of 95 % of the mean "
     "where the noise is known; lines are fitted, with the quartiles over the voxels as shades.",
     "status": "What became of each voxel of the mask.",
@@ -131,8 +133,8 @@ def report_figures(
     dict of str to bytes
         PNG files: 'maps', 'uncertainty' where there are standard deviations, 'probability' where
         the model has a sparse component, 'status',
-        'histograms', 'fit', and 'curves' and 'residuals' of several delays, as one is fitted
-        exactly.
+        'histograms', 'fit', 'curves' and 'residuals' of several delays, as one is fitted
+        exactly, 'inputs', and 'history' where the method recorded its course.
     """
     figures = {"maps": plots.map_figure(maps, data.mask, title=title)}
     if maps.sd:
@@ -147,6 +149,10 @@ def report_figures(
     if data.protocol.n_delays > 1:
         figures["curves"] = plots.mean_curve_figure(data, maps, images, regions)
         figures["residuals"] = plots.residual_figure(data, maps, images, regions)
+    figures["inputs"] = plots.input_figure(data)
+    course = plots.history_figure(maps.history)
+    if course is not None:
+        figures["history"] = course
     return {name: plots.png(figure) for name, figure in figures.items()}
 
 

@@ -67,7 +67,7 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
             assert sidecar["Method"] == "nlls"
             assert sidecar["Options"]["solver"] == "dogleg"
             assert sidecar["Seed"] == 0
-            assert "bids::sub-01/perf/sub-01_asl.nii.gz" in sidecar["Sources"]
+            assert "bids:raw:sub-01/perf/sub-01_asl.nii.gz" in sidecar["Sources"]
             assert sidecar["SoftwareVersions"]["asl_pinn"] == __version__
     status = np.asarray(nib.load(f"{base}Status_dseg.nii.gz").dataobj)
     assert set(np.unique(status[phantom.mask])) <= {Status.FITTED, Status.ON_BOUND}
@@ -85,6 +85,11 @@ def test_official_validator_finds_no_errors_in_what_commands_write(tmp_path):
     assert asl_pinn("quantify", raw, maps, "participant", *model) == 0
     for folder in (raw, raw / "derivatives" / "truth", maps):
         assert validation_errors(folder) == []
+    (sidecar,) = maps.rglob("sub-01_desc-nlls_cbf.json")
+    links = json.loads((maps / "dataset_description.json").read_text())["DatasetLinks"]
+    for source in json.loads(sidecar.read_text())["Sources"]:
+        dataset, path = re.fullmatch(r"bids:(\w+):(.+)", source).groups()
+        assert (maps / links[dataset] / path).is_file()
 
 
 @pytest.mark.usefixtures("plain_pictures")
@@ -182,7 +187,7 @@ def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
     )
     assert not np.allclose(constant, mapped, rtol=0.01)
     sources = json.loads((tmp_path / "map" / f"{path}.json").read_text())["Sources"]
-    assert "bids::sub-01/anat/sub-01_T1map.nii.gz" in sources
+    assert "bids:raw:sub-01/anat/sub-01_T1map.nii.gz" in sources
 
 
 @pytest.mark.usefixtures("plain_pictures")

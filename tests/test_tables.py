@@ -241,7 +241,9 @@ def test_tables_are_written_gathered_and_joined_with_the_participants(dataset, c
     assert len([r for r in lobes if r["participant_id"] == "sub-02"]) == 2
     stated = json.loads((first.parent / "sub-01_desc-nlls_cbf.json").read_text())
     assert first.name in stated["Outputs"]
-    assert "bids::derivatives/atlases/sub-01/perf/sub-01_atlas-Halves_dseg.tsv" in stated["Sources"]
+    assert (
+        "bids:raw:derivatives/atlases/sub-01/perf/sub-01_atlas-Halves_dseg.tsv" in stated["Sources"]
+    )
     assert stated["Rois"] == [str(dataset.parent / "lobes.nii.gz")]
     capsys.readouterr()
     assert main([*command, "--model=buxton", "--participant_label=01"]) == 0

@@ -23,7 +23,7 @@ from asl_pinn.models.choice import ModelChoice
 from asl_pinn.workflow.config import Config
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "nibabel", "nilearn", "flax", "optax", "matplotlib")
-_BIDS = "bids::"
+_BIDS = f"bids:{bids.SOURCE_DATASET}:"  # by the links of the dataset of maps
 # Where a result was made, and from which copy of the dataset, does not make it another result.
 _ELSEWHERE = {"Device", "InputDataset"}
 _NEEDED = {

@@ -7,6 +7,7 @@ from asl_pinn.io.bids.masks import read_grey_matter
 from asl_pinn.io.bids.participants import read_participants
 from asl_pinn.io.bids.read import ReadNotes, read_run
 from asl_pinn.io.bids.write import (
+    SOURCE_DATASET,
     desc_label,
     holds_derivatives,
     map_base,
@@ -17,6 +18,7 @@ from asl_pinn.io.bids.write import (
 )
 
 __all__ = [
+    "SOURCE_DATASET",
     "Anatomy",
     "AslRun",
     "Calibration",

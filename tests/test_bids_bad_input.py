@@ -273,7 +273,10 @@ def test_sidecar_values(tmp_path, changes, fault):
         ({"TimeEncodedMatrix": 10**400}, 4, "rectangular table"),
         ({"TimeEncodedMatrixType": ["walsh"]}, 4, "unknown matrix order"),
         refused(
-            "A matrix of another shape", {"TimeEncodedMatrix": [[1, 1], [1, -1]]}, 4, "N x (N-1)"
+            "A matrix of another shape",
+            {"TimeEncodedMatrix": [[1, 1], [1, -1], [-1, 1], [-1, -1]]},
+            4,
+            "N x (N-1), a row for each image",
         ),
         refused("A matrix that is none", {"TimeEncodedMatrix": "rows"}, 4, "rectangular table"),
         refused(
@@ -301,10 +304,26 @@ def test_sidecar_values(tmp_path, changes, fault):
             "add up to 2 s, but LabelingDuration is 1.8 s",
         ),
         refused(
-            "Encoded images of different delays",
+            "Encoded images of different delays whose sub-boluses have durations of their own",
             {"PostLabelingDelay": [0.1, 0.1, 0.1, 0.2]},
             4,
             "PostLabelingDelay varies",
+        ),
+        refused(
+            "A delay for each encoded image, with durations that do not fill the time between",
+            {
+                "PostLabelingDelay": [0.0, 2.0, 1.0, 0.2],
+                "LabelingDuration": [0.0, 1.0, 0.5, 0.5],
+                "TimeEncodedSubBolusDurations": None,
+            },
+            4,
+            "one ends 2 s before the readout, and the next begins 1.5 s before it",
+        ),
+        refused(
+            "A matrix of ExploreASL of another size than 4 and 8",
+            {"TimeEncodedMatrixType": "Hadamard", "TimeEncodedMatrixSize": 12},
+            12,
+            "of size 4 or 8, not 12",
         ),
         refused(
             "Encoded images of pulsed labelling",
@@ -937,3 +956,28 @@ def test_image_without_permission(tmp_path):
     root = write_dataset(tmp_path)
     (root / ASL).chmod(0)
     assert ASL in refusal(root)
+
+
+@pytest.mark.refused("`--preprocessed` without a preprocessed series in ASL space", "found: none")
+def test_no_preprocessed_series(tmp_path):
+    message = refusal(write_dataset(tmp_path), use_preprocessed=True)
+    assert "--preprocessed needs one *_desc-preproc_asl.nii.gz" in message
+    assert "found: none" in message
+
+
+@pytest.mark.refused(
+    "ASLPrep's derivatives as a dataset, which lack aslcontext.tsv", "--preprocessed"
+)
+def test_derivatives_as_a_dataset(tmp_path):
+    root = write_dataset(tmp_path, stem="sub-01_desc-preproc")
+    (root / "sub-01" / "perf" / "sub-01_desc-preproc_aslcontext.tsv").unlink()
+    message = refusal(root)
+    assert "sub-01_desc-preproc_aslcontext.tsv: no such file" in message
+    assert "quantify the acquired dataset with --preprocessed" in message
+
+
+@pytest.mark.refused("A readout delay in milliseconds", "--readout_delay must be 0 to 30 s")
+def test_readout_delay_in_milliseconds(tmp_path):
+    root = write_dataset(tmp_path)
+    save_nifti(root / "delays.nii.gz", np.full(SHAPE, 45.0, np.float32))
+    assert "--readout_delay must be 0 to 30 s" in refusal(root, readout=root / "delays.nii.gz")

@@ -25,8 +25,10 @@ from bids_fixtures import (
 from numpy.typing import NDArray
 
 from asl_pinn import models
+from asl_pinn.acquisition.calibration import Calibration
 from asl_pinn.acquisition.constants import RELAXATION_TIMES
 from asl_pinn.acquisition.encoding import encode, encoding_matrix
+from asl_pinn.acquisition.protocol import label_durations
 from asl_pinn.data import AslData
 from asl_pinn.evaluation.verdict import judge
 from asl_pinn.io.bids import find_runs, maps_sidecar, read_run
@@ -290,6 +292,203 @@ def test_encoded_series_whose_context_disagrees_is_noted(tmp_path):
     assert mentions(messages, "aslcontext.tsv", "matrix was used")
 
 
+# Rows of ExploreASL's matrices without the first, as its function for decoding has them.
+EXPLOREASL = {
+    ("Hadamard", 4): ["+-+-", "++--", "+--+"],
+    ("Walsh", 4): ["+-+-", "+--+", "++--"],
+    ("Hadamard", 8): [
+        "+--+-++-",
+        "++----++",
+        "+-+--+-+",
+        "++++----",
+        "+--++--+",
+        "++--++--",
+        "+-+-+-+-",
+    ],
+    ("Walsh", 8): [
+        "+-+-+-+-",
+        "+-+--+-+",
+        "+--+-++-",
+        "+--++--+",
+        "++--++--",
+        "++----++",
+        "++++----",
+    ],
+}
+
+
+def explore_asl(order: str, size: int) -> NDArray:
+    """Encoding matrix, a row for each image."""
+    rows = EXPLOREASL[order, size]
+    return np.array([[1.0 if sign == "+" else -1.0 for sign in row] for row in rows]).T
+
+
+def encoded_by_image(size: int) -> tuple[NDArray, dict]:
+    """Differences of sub-boluses, and their times as ExploreASL has them: latest bolus first."""
+    durations = label_durations("t1_adjusted", size - 1)[::-1]
+    plds = 0.2 + np.cumsum(durations) - durations
+    differences = np.random.default_rng(3).normal(10.0, 3.0, (*SHAPE, size - 1))
+    times = {
+        "LabelingDuration": [0.0, *durations.tolist()],
+        "PostLabelingDelay": [0.0, *plds.tolist()],
+    }
+    return differences.astype(np.float32), times
+
+
+@pytest.mark.parametrize(
+    ("order", "size"),
+    [
+        accepted("ExploreASL: `TimeEncodedMatrixType` Hadamard, with a capital", "Hadamard", 8),
+        ("Hadamard", 4),
+        accepted("ExploreASL: `TimeEncodedMatrixType` Walsh, with a capital", "Walsh", 8),
+        ("Walsh", 4),
+    ],
+)
+@pytest.mark.parametrize(
+    "vendor",
+    [
+        "Siemens",
+        accepted("ExploreASL: its matrices with the sign exchanged for Philips", "Philips"),
+    ],
+)
+def test_explore_asl_names_its_own_matrices(tmp_path, order, size, vendor):
+    differences, times = encoded_by_image(size)
+    matrix = explore_asl(order, size)
+    images = encode(differences, CONTROL[..., 0], -matrix if vendor == "Philips" else matrix)
+    root = write_dataset(
+        tmp_path,
+        volumes=images.astype(np.float32),
+        types=("control", *("label",) * (size - 1)),
+        metadata={
+            **times,
+            "Manufacturer": vendor,
+            "TimeEncodedMatrixSize": size,
+            "TimeEncodedMatrixType": order,
+        },
+    )
+    data, messages = read(root)
+    np.testing.assert_allclose(data.delta_m, differences[..., ::-1], atol=1e-3)
+    np.testing.assert_allclose(data.protocol.pld, times["PostLabelingDelay"][:0:-1])
+    np.testing.assert_allclose(data.protocol.label_duration, times["LabelingDuration"][:0:-1])
+    assert mentions(messages, f"'{order}'", "ExploreASL")
+    assert mentions(messages, "Philips") == (vendor == "Philips")
+
+
+@pytest.mark.parametrize(
+    "square",
+    [
+        accepted("ExploreASL: a matrix of (N - 1) x N, a row for each delay: transposed", False),
+        accepted("ExploreASL: a matrix of N x N with a first row of ones: transposed", True),
+    ],
+)
+@pytest.mark.accepted(
+    "ExploreASL: a delay and a duration for each encoded image, the first of a cycle a dummy"
+)
+def test_a_matrix_with_a_row_for_each_delay(tmp_path, square):
+    differences, times = encoded_by_image(4)
+    matrix = encoding_matrix(4, "walsh")
+    rows = matrix.T.astype(int).tolist()
+    images = encode(differences, CONTROL[..., 0], matrix).astype(np.float32)
+    metadata = {**times, "TimeEncodedMatrix": [[1] * 4, *rows] if square else rows}
+    types = ("control", "label", "label", "label")
+    data, messages = read(write_dataset(tmp_path, volumes=images, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.delta_m, differences[..., ::-1], atol=1e-3)
+    assert mentions(messages, "transposed")
+
+
+@pytest.mark.accepted("ExploreASL: one duration for all sub-boluses, a delay for each image")
+def test_equal_sub_boluses_with_a_delay_for_each_image(tmp_path):
+    images = encode(DELTA_M, CONTROL[..., 0], encoding_matrix(4)).astype(np.float32)
+    metadata = {
+        "LabelingDuration": 0.6,
+        "PostLabelingDelay": [1.5, 1.5, 0.9, 0.3],
+        "TimeEncodedMatrix": encoding_matrix(4).astype(int).tolist(),
+    }
+    types = ("control", "label", "label", "label")
+    data, _ = read(write_dataset(tmp_path, volumes=images, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.delta_m, DELTA_M, atol=1e-3)
+    np.testing.assert_allclose(data.protocol.pld, [1.5, 0.9, 0.3])
+    np.testing.assert_allclose(data.protocol.label_duration, 0.6)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        accepted(
+            "ExploreASL: `TimeEncodedMatrixSize` 0: not encoded", {"TimeEncodedMatrixSize": 0}
+        ),
+        {"TimeEncodedMatrixSize": [], "TimeEncodedMatrixType": "", "TimeEncodedMatrix": []},
+    ],
+)
+def test_a_matrix_of_no_size_is_none(tmp_path, keys):
+    volumes = np.stack([M0, 0.98 * M0], -1)
+    metadata = {"LabelingDuration": 1.8, "PostLabelingDelay": 1.8, **keys}
+    root = write_dataset(tmp_path, volumes=volumes, types=("control", "label"), metadata=metadata)
+    np.testing.assert_allclose(read(root)[0].delta_m[..., 0], 0.02 * M0, rtol=1e-3)
+
+
+@pytest.mark.accepted("Encoded cycles of several base delays in a series: decoded each")
+def test_trains_of_two_base_delays(tmp_path):
+    later = DELTA_M[..., ::-1] / 2.0
+    trains = [encode(each, CONTROL[..., 0], encoding_matrix(4)) for each in (DELTA_M, later)]
+    volumes = np.concatenate([trains[0], trains[1], trains[0]], -1).astype(np.float32)
+    metadata = {
+        "LabelingDuration": 2.0,
+        "PostLabelingDelay": [0.25] * 4 + [0.75] * 4 + [0.25] * 4,
+        "TimeEncodedMatrixSize": 4,
+        "TimeEncodedMatrixType": "hadamard",
+        "TimeEncodedSubBolusDurations": PROTOCOL.label_duration.tolist(),
+    }
+    types = ("control", "label", "label", "label") * 3
+    data, messages = read(write_dataset(tmp_path, volumes=volumes, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.delta_m, np.concatenate([DELTA_M, later], -1), atol=1e-3)
+    np.testing.assert_allclose(data.protocol.pld, [*PROTOCOL.pld, *(PROTOCOL.pld + 0.5)])
+    np.testing.assert_array_equal(data.n_averages, [2, 2, 2, 1, 1, 1])
+    assert messages == ()
+
+
+@pytest.mark.accepted("Siemens XA: `LabelingDuration` that varies with the delay, which may be 0")
+def test_durations_that_vary_with_the_delay(tmp_path):
+    volumes = np.stack([M0, 0.98 * M0, M0, 0.97 * M0], -1)
+    metadata = {"LabelingDuration": [0.4, 0.4, 1.8, 1.8], "PostLabelingDelay": [0.0, 0.0, 1.2, 1.2]}
+    types = ("control", "label") * 2
+    data, _ = read(write_dataset(tmp_path, volumes=volumes, types=types, metadata=metadata))
+    np.testing.assert_allclose(data.protocol.label_duration, [0.4, 1.8])
+    np.testing.assert_allclose(data.protocol.pld, [0.0, 1.2])
+
+
+@pytest.mark.accepted("`ArterialSpinLabelingType` in small letters, as in pCASL")
+def test_type_of_labelling_in_small_letters(tmp_path):
+    data, notes = read_run(
+        find_runs(write_dataset(tmp_path, metadata={"ArterialSpinLabelingType": "pCASL"}))[0]
+    )
+    assert notes.constants["ArterialSpinLabelingType"] == "PCASL"
+    assert data.protocol.labeling == "continuous"
+
+
+@pytest.mark.accepted(
+    "GE: differences and M0 in one series, the differences scaled up by 32: `--m0_scale=32`"
+)
+def test_product_series_of_ge(tmp_path):
+    root = write_dataset(
+        tmp_path,
+        volumes=np.stack([0.16 * M0, M0], -1),
+        types=("deltam", "m0scan"),
+        metadata={
+            "Manufacturer": "GE",
+            "M0Type": "Included",
+            "LabelingDuration": [1.5, 0.0],
+            "PostLabelingDelay": [2.0, 0.0],
+            "RepetitionTimePreparation": [4.8, 2.0],
+        },
+        m0=None,
+    )
+    assert mentions(judge(read_run(find_runs(root)[0])[1].facts).reasons, "same scale")
+    data, messages = read(root, calibration=Calibration(m0_scale=32.0))
+    np.testing.assert_allclose(data.delta_m[..., 0] / data.m0, 0.005 * 0.7777, rtol=1e-3)
+    assert mentions(messages, "2 s", "raises it by 28.6 %")
+
+
 @pytest.mark.accepted("`M0Type` Separate, several volumes: their mean")
 def test_m0_separate_is_averaged_over_volumes(tmp_path):
     data, _ = read(write_dataset(tmp_path, m0=np.stack([0.9 * M0, 1.1 * M0], -1)))
@@ -348,12 +547,20 @@ def test_m0_absent_takes_the_mean_control(tmp_path):
     assert mentions(messages, "Absent", "mean control")
 
 
-@pytest.mark.accepted("An M0 scan with a repetition time below 5 s: not corrected, a note says so")
-def test_short_repetition_time_of_m0_is_noted(tmp_path):
+@pytest.mark.accepted(
+    "An M0 scan with a repetition time below 5 s: divided by 1 - exp(-TR/T1), a note says by how "
+    "much it rises; `--nom0_tr_correction` leaves it"
+)
+def test_short_repetition_time_of_m0_is_corrected(tmp_path):
     root = write_dataset(tmp_path)
     path = root / "sub-01" / "perf" / "sub-01_m0scan.json"
     save_json(path, {"RepetitionTimePreparation": 2.5})
-    assert mentions(read(root)[1], "2.5 s", "not corrected")
+    data, messages = read(root)
+    np.testing.assert_allclose(data.m0, M0 / (1.0 - np.exp(-2.5 / 1.33)), rtol=1e-5)
+    assert mentions(messages, "2.5 s", "raises it by 18.0 %")
+    data, messages = read(root, calibration=Calibration(m0_tr_correction=False))
+    np.testing.assert_array_equal(data.m0, M0)
+    assert mentions(messages, "2.5 s", "not corrected")
 
 
 @pytest.mark.accepted("An M0 scan that states `RepetitionTime` alone, or one time for each volume")
@@ -370,10 +577,10 @@ def test_repetition_times_of_an_m0_scan(tmp_path, keys, note):
     root = write_dataset(tmp_path, m0=np.stack([M0, M0], -1))
     save_json(root / "sub-01" / "perf" / "sub-01_m0scan.json", keys)
     messages = read(root)[1]
-    assert mentions(messages, note, "not corrected") if note else messages == ()
+    assert mentions(messages, note, "raises it by") if note else messages == ()
 
 
-@pytest.mark.accepted("M0 volumes in the series: the shortest of their own repetition times counts")
+@pytest.mark.accepted("M0 volumes in the series: each is corrected by its own repetition time")
 @pytest.mark.parametrize(
     ("times", "note"),
     [([9.0, 3.0, 3.0, 3.0, 8.0], None), ([9.0, 3.0, 3.0, 3.0, 4.5], "4.5 s"), (4.0, "4 s")],
@@ -392,7 +599,7 @@ def test_repetition_times_of_m0_included(tmp_path, times, note):
         m0=None,
     )
     messages = read(root)[1]
-    assert mentions(messages, note, "not corrected") if note else messages == ()
+    assert mentions(messages, note, "raises it by") if note else messages == ()
 
 
 @pytest.mark.accepted("An M0 scan without a repetition time: not checked, a note says so")
@@ -724,6 +931,55 @@ def test_mask_without_description_is_found(tmp_path):
     np.testing.assert_array_equal(read(root)[0].mask, MASK)
 
 
+@pytest.mark.accepted("ASLPrep: its mask in ASL space (`space-aslref`) beside one in T1w space")
+def test_mask_in_the_space_of_the_series(tmp_path):
+    root = write_dataset(tmp_path, mask=None)
+    place = root / "derivatives" / "aslprep" / "sub-01" / "perf"
+    inside = MASK.copy()
+    inside[1] = False
+    save_nifti(place / "sub-01_space-aslref_desc-brain_mask.nii.gz", inside.astype(np.uint8))
+    save_nifti(place / "sub-01_space-T1w_desc-brain_mask.nii.gz", MASK.astype(np.uint8))
+    np.testing.assert_array_equal(read(root)[0].mask, inside)
+
+
+@pytest.mark.accepted(
+    "A mask of the anatomy (`derivatives/*/sub-*/anat`) that is on the grid of the series"
+)
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_mask_of_the_anatomy(tmp_path, on_grid):
+    root = write_dataset(tmp_path, mask=None)
+    place = root / "derivatives" / "smriprep" / "sub-01" / "anat"
+    inside = MASK.astype(np.uint8) if on_grid else np.ones((9, 9, 9), np.uint8)
+    save_nifti(place / "sub-01_acq-mprage_desc-brain_mask.nii.gz", inside)
+    data, messages = read(root)
+    assert mentions(messages, "no mask in the dataset") != on_grid
+    if on_grid:
+        np.testing.assert_array_equal(data.mask, MASK)
+
+
+@pytest.mark.accepted(
+    "ASLPrep: its preprocessed series in ASL space, in place of the acquired one (`--preprocessed`)"
+)
+def test_preprocessed_series(tmp_path):
+    root = write_dataset(tmp_path)
+    place = root / "derivatives" / "aslprep" / "sub-01" / "perf"
+    save_nifti(place / "sub-01_desc-preproc_asl.nii.gz", 2 * DELTA_M)
+    save_nifti(place / "sub-01_space-T1w_desc-preproc_asl.nii.gz", DELTA_M[:-1])
+    np.testing.assert_array_equal(read(root)[0].delta_m, DELTA_M)
+    data, notes = read_run(find_runs(root)[0], use_preprocessed=True)
+    np.testing.assert_array_equal(data.delta_m, 2 * DELTA_M)
+    assert "derivatives/aslprep/sub-01/perf/sub-01_desc-preproc_asl.nii.gz" in notes.sources
+
+
+@pytest.mark.accepted("A delay of the readout for each voxel (`--readout_delay=FILE`)")
+def test_readout_delay_of_each_voxel(tmp_path):
+    root = write_dataset(tmp_path)
+    delays = np.random.default_rng(4).uniform(0.0, 0.5, SHAPE).astype(np.float32)
+    save_nifti(root / "delays.nii.gz", delays)
+    data, _ = read(root, readout=root / "delays.nii.gz")
+    np.testing.assert_array_equal(data.readout_delay, delays)
+
+
 @pytest.mark.accepted("No mask: one is made from M0, a note says so")
 def test_mask_made_from_m0(tmp_path):
     shape = (24, 24, 3)
@@ -826,14 +1082,17 @@ def test_given_t1_comes_before_the_field_strength(tmp_path):
     assert data.protocol.t1_blood == 2.4
     np.testing.assert_array_equal(data.t1_tissue, np.float32(1.9))
     assert notes.messages == ()
-    assert notes.constants == {
-        "ArterialSpinLabelingType": "PCASL",
-        "LabelingEfficiency": 0.8,
-        "T1Blood": 2.4,
-        "T1BloodSource": "--t1_blood",
-        "T1Tissue": 1.9,
-        "T1TissueSource": "--t1_tissue",
-    }
+    assert (
+        notes.constants.items()
+        >= {
+            "ArterialSpinLabelingType": "PCASL",
+            "LabelingEfficiency": 0.8,
+            "T1Blood": 2.4,
+            "T1BloodSource": "--t1_blood",
+            "T1Tissue": 1.9,
+            "T1TissueSource": "--t1_tissue",
+        }.items()
+    )
 
 
 def test_one_given_t1_leaves_the_other_to_the_field_strength(tmp_path):

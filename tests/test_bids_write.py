@@ -431,3 +431,13 @@ def test_official_validator_finds_no_errors(tmp_path, options):
     assert validation_errors(root) == []
     (root / "sub-01" / "perf" / "sub-01_asl.json").unlink()
     assert validation_errors(root) != []
+
+
+def test_a_dataset_of_maps_links_to_the_one_that_they_were_made_from(tmp_path):
+    for folder, link in ((tmp_path / "a b" / "derivatives" / "x", "../.."), (tmp_path / "x", None)):
+        provenance = {"InputDataset": tmp_path / "a b"}
+        write_maps(folder, example_maps(), provenance)
+        description = json.loads((folder / "dataset_description.json").read_text())
+        expected = link or f"{tmp_path.as_uri()}/a%20b"
+        assert description["DatasetLinks"] == {"raw": expected}
+        assert description["SourceDatasets"] == [{"URL": expected}]

@@ -67,7 +67,7 @@ def test_quantify_writes_what_the_contract_says(dataset, tmp_path, capsys, phant
             assert sidecar["Method"] == "nlls"
             assert sidecar["Options"]["solver"] == "dogleg"
             assert sidecar["Seed"] == 0
-            assert "bids::sub-01/perf/sub-01_asl.nii.gz" in sidecar["Sources"]
+            assert "bids:raw:sub-01/perf/sub-01_asl.nii.gz" in sidecar["Sources"]
             assert sidecar["SoftwareVersions"]["asl_pinn"] == __version__
     status = np.asarray(nib.load(f"{base}Status_dseg.nii.gz").dataobj)
     assert set(np.unique(status[phantom.mask])) <= {Status.FITTED, Status.ON_BOUND}
@@ -85,6 +85,11 @@ def test_official_validator_finds_no_errors_in_what_commands_write(tmp_path):
     assert asl_pinn("quantify", raw, maps, "participant", *model) == 0
     for folder in (raw, raw / "derivatives" / "truth", maps):
         assert validation_errors(folder) == []
+    (sidecar,) = maps.rglob("sub-01_desc-nlls_cbf.json")
+    links = json.loads((maps / "dataset_description.json").read_text())["DatasetLinks"]
+    for source in json.loads(sidecar.read_text())["Sources"]:
+        dataset, path = re.fullmatch(r"bids:(\w+):(.+)", source).groups()
+        assert (maps / links[dataset] / path).is_file()
 
 
 @pytest.mark.usefixtures("plain_pictures")
@@ -182,7 +187,7 @@ def test_t1_map_matters_and_is_named_in_the_sources(dataset, tmp_path):
     )
     assert not np.allclose(constant, mapped, rtol=0.01)
     sources = json.loads((tmp_path / "map" / f"{path}.json").read_text())["Sources"]
-    assert "bids::sub-01/anat/sub-01_T1map.nii.gz" in sources
+    assert "bids:raw:sub-01/anat/sub-01_T1map.nii.gz" in sources
 
 
 @pytest.mark.usefixtures("plain_pictures")
@@ -303,6 +308,8 @@ def test_help_of_quantify_has_groups_models_and_each_methods_defaults(capsys):
     assert "cbf [mL/100g/min] 0 to 200; att [s] 0.05 to 4, prior 1.2 +- 1 (weak)." in printed
     assert "t1_tissue [s] 0.3 to 5, prior as stated for the tissue +- 0.1." in printed
     assert "--seed Seed of everything random. Default: 0." in printed
+    assert "BIDS_DIR A BIDS dataset" in printed
+    assert "anew. Default: true." in printed
 
 
 def test_a_reader_that_has_enough_ends_the_command_quietly():
@@ -327,9 +334,30 @@ def test_each_command_explains_its_flags(command, capsys):
     assert f"usage: asl-pinn {command} " in capsys.readouterr().out
 
 
-def test_version(capsys):
-    assert asl_pinn("--version") == 0
+@pytest.mark.parametrize("arguments", [["--version"], ["quantify", "--version"]])
+def test_version(capsys, arguments):
+    assert asl_pinn(*arguments) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["q"], ["quantify"]),
+        (["quantify", "--m0_r"], ["--m0_reference=", "--m0_reference_mask=", "--m0_rim="]),
+        (["quantify", "s"], []),
+    ],
+)
+def test_a_shell_completes_commands_and_flags(words, completed, capsys, tmp_path):
+    assert asl_pinn("completion", "bash") == 0
+    script = tmp_path / "complete.sh"
+    script.write_text(capsys.readouterr().out)
+    line = f"COMP_WORDS=(asl-pinn {' '.join(words)}); COMP_CWORD={len(words)}"
+    code = f'source {script}; {line}; _asl_pinn; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == completed
+    assert asl_pinn("completion", "zsh") == 0
+    assert "bashcompinit" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -391,6 +419,8 @@ def test_version(capsys):
         (["evaluate", "/nonexistent", "."], "/nonexistent: no such folder"),
         (["evaluate", "."], "1 arguments given, 2 expected"),
         (["demo", "--methods=magic"], "unknown method 'magic'"),
+        (["completion", "fish"], "shell 'fish' is unknown; choose bash or zsh"),
+        (["quantify", "a", "b", "participant", "--quiet", "--verbose"], "exclude one another"),
     ],
 )
 def test_mistakes_end_with_one_line(arguments, message, capsys, tmp_path, monkeypatch):

@@ -79,7 +79,7 @@ def test_a_cluster_finishes_each_participant_though_a_worker_is_killed(
         address = f"--scheduler={cluster.scheduler_address}"
         assert main(["asl-pinn", "quantify", *arguments, address]) == 0
         killer.join()
-    said = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    said = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()[:-1]]
     assert sorted(said) == [f"sub-{number} nlls" for number in NUMBERS]
     starts = Counter(path.stem for path in gate.glob("sub-*"))
     assert starts == {f"sub-{n}": 2 if f"sub-{n}" in killed else 1 for n in NUMBERS}

@@ -178,7 +178,7 @@ def test_a_run_is_asked_once_and_the_choice_told(arterial, vessels, tmp_path, mo
     study, out = tmp_path / "study", tmp_path / "out"
     bids.write_simulation(study, vessels, arterial, seed=0, model=asl.models.get(ARTERIAL))
     assert chosen(study, out, monkeypatch) == ["sub-01/perf/sub-01"]
-    assert capsys.readouterr().out.endswith(f" skipped; model {ARTERIAL}; usable\n")
+    assert f" skipped; model {ARTERIAL}; usable\nreport: " in capsys.readouterr().out
     base_name = out / "sub-01" / "perf" / "sub-01_desc-nlls"
     stated = json.loads(base_name.with_name("sub-01_desc-nlls_cbf.json").read_text())
     assert stated["Model"] == ARTERIAL

@@ -16,10 +16,16 @@ from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.viz.plots import (
     axial_view,
     comparison_figure,
+    covariate_figure,
+    distribution_figure,
     fit_figure,
     histogram_figure,
+    history_figure,
+    input_figure,
     map_figure,
+    mean_curve_figure,
     png,
+    probability_figure,
     residual_figure,
     status_figure,
 )
@@ -186,12 +192,10 @@ def test_map_figure_has_a_row_for_each_parameter(model):
     painted = [ax.images[0].get_clim() for ax in figure.axes if ax.images]
     n_slices = len(painted) // len(maps.model.names)
     for name, (lowest, highest) in zip(maps.model.names, painted[::n_slices], strict=True):
+        shown = maps.model[name].shown
         inside = maps[name][truth.mask]
-        assert highest == pytest.approx(np.percentile(inside, 99.0))
-        if name == "cbf":  # an amount begins at 0, times have no such baseline
-            assert lowest == 0.0
-        else:
-            assert lowest == pytest.approx(np.percentile(inside, 1.0))
+        expected = np.percentile(inside, [1.0, 99.0]) if shown is None else shown
+        assert (lowest, highest) == pytest.approx(tuple(expected))
 
 
 def test_map_figure_grows_with_its_rows_and_is_deterministic():
@@ -322,3 +326,116 @@ def test_fit_figure_draws_no_arrival_that_is_held():
     fit = fit_figure(data, held, predicted(data, held))
     assert "ATT" not in fit.axes[1].get_title()
     assert not [line for ax in fit.axes for line in ax.lines if line.get_linestyle() == ":"]
+
+
+def test_group_pictures_draw_what_tells_runs_apart():
+    rows = [{"participant_id": f"sub-{k}", "tsnr": str(1.0 + k), "qei": "n/a"} for k in range(5)]
+    remarked = np.array([False, False, True, False, False])
+    figure = distribution_figure(rows, remarked, {"tsnr": "tSNR", "qei": "QEI"})
+    (ax,) = figure.axes
+    assert ax.get_title() == "tSNR"
+    filled, hollow = (line for line in ax.lines if line.get_marker() == "o")
+    np.testing.assert_array_equal(filled.get_ydata(), [1.0, 2.0, 4.0, 5.0])
+    assert (hollow.get_fillstyle(), *hollow.get_ydata()) == ("none", 3.0)
+    assert distribution_figure(rows[:2], remarked[:2], {"tsnr": "tSNR"}) is None
+    people = {
+        f"sub-{k}": {"age": str(20 + k), "sex": "FMFMF"[k], "site": "A", "code": f"x{k}"}
+        for k in range(5)
+    } | {"sub-9": {"age": "x"}}
+    figure = covariate_figure(rows, people, {"tsnr": "tSNR"})
+    age, sex, _ = figure.axes
+    assert [ax.get_xlabel() for ax in figure.axes] == ["age", "sex", "code"]
+    np.testing.assert_array_equal(age.lines[0].get_xdata(), [20, 21, 22, 23, 24])
+    assert [label.get_text() for label in sex.get_xticklabels()] == ["F", "M"]
+    assert sorted(sex.lines[0].get_ydata()) == [1.0, 3.0, 5.0]
+    assert covariate_figure(rows, {}, {"tsnr": "tSNR"}) is None
+
+
+@pytest.mark.parametrize("shape", [(40, 8, 1), (8, 40, 1), (20, 20, 1)])
+@pytest.mark.parametrize("picture", ["maps", "sd", "probability", "status"])
+def test_nothing_of_a_single_slice_is_cut_off(shape, picture):
+    mask = np.zeros(shape, bool)
+    mask[2:-2, 2:-2] = True
+    model = models.get("buxton+arterial")
+    typical = {p.name: np.where(mask, p.typical, 0.0) for p in model.parameters}
+    maps = Maps(model, typical, mask.astype(np.int8), typical, probability={"abv": 0.5 * mask})
+    figure = {
+        "maps": lambda: map_figure(maps, mask, title="sub-01_ses-1, spatial-map"),
+        "sd": lambda: map_figure(maps, mask, title="Standard deviations", sd=True),
+        "probability": lambda: probability_figure(maps, mask),
+        "status": lambda: status_figure(maps, mask),
+    }[picture]()
+    png(figure)
+    width, height = figure.bbox.size
+    labels = [ax.yaxis.label for ax in figure.axes] + [ax.title for ax in figure.axes]
+    legends = [text for legend in figure.legends for text in legend.get_texts()]
+    for text in (*labels, *legends, *filter(None, [figure._suptitle])):
+        if text.get_text():
+            box = text.get_window_extent()
+            assert min(box.x0, box.y0) >= -1.0, text.get_text()
+            assert box.x1 <= width + 1.0, text.get_text()
+            assert box.y1 <= height + 1.0, text.get_text()
+
+
+def test_colours_are_common_and_physiological():
+    mask = np.ones((6, 6, 1), bool)
+    for cbf, extend in ((40.0, "neither"), (150.0, "max")):
+        values = {"cbf": np.where(mask, cbf, 0.0), "att": np.where(mask, 1.2, 0.0)}
+        maps = Maps(models.get("buxton"), values, mask.astype(np.int8))
+        figure = map_figure(maps, mask)
+        shown = [image for ax in figure.axes for image in ax.images if image.colorbar]
+        assert [image.get_clim() for image in shown] == [(0.0, 100.0), (0.0, 2.5)]
+        assert shown[0].colorbar.extend == extend
+
+
+def test_mean_curves_are_those_of_the_regions():
+    shape = (4, 4, 1)
+    delta_m = np.full((*shape, 2), 10.0, np.float32)
+    delta_m[:2] *= 2.0
+    data = AslData.from_arrays(
+        delta_m, 1000.0, label_duration=[1.8, 1.8], pld=[1.5, 0.5], gm=None, n_averages=4
+    )
+    maps = Maps(
+        models.get("buxton"),
+        {"cbf": np.full(shape, 50.0), "att": np.full(shape, 1.0)},
+        np.ones(shape, np.int8),
+        noise_sd=4.0,
+    )
+    grey = np.zeros(shape, bool)
+    grey[:2] = True
+    (ax,) = mean_curve_figure(data, maps, 0.5 * delta_m, find_regions(data, grey)).axes
+    fitted = {line.get_label(): line for line in ax.lines}["grey matter, fitted"]
+    np.testing.assert_allclose(fitted.get_xdata(), [2.3, 3.3])
+    np.testing.assert_allclose(fitted.get_ydata(), 1.0)
+    points, _, (bars,) = ax.containers[0]
+    np.testing.assert_allclose(points.get_ydata(), 2.0)
+    low, high = bars.get_segments()[0][:, 1]
+    # noise of 0.4 % of M0, of the mean of 4 repeats and 8 voxels
+    assert high - low == pytest.approx(2.0 * 1.96 * 0.4 / np.sqrt(4 * 8))
+
+
+def test_inputs_show_what_lies_outside_the_mask():
+    truth = phantom(ellipsoid())
+    delta_m = np.random.default_rng(0).normal(5.0, 1.0, (*truth.mask.shape, 2)).astype(np.float32)
+    data = AslData.from_arrays(
+        delta_m, np.full(truth.mask.shape, 1000.0), label_duration=1.8, pld=1.5, mask=truth.mask
+    )
+    figure = input_figure(data)
+    m0, difference = (label for label in y_labels(figure) if label)
+    assert (m0, difference.split("[")[-1]) == ("M0 [a.u.]", "% of median M0]")
+    first = next(ax.images[0] for ax in figure.axes if ax.images)
+    assert first.get_clim() == (0.0, 1000.0)
+    assert (np.asarray(first.get_array())[5:-5, 5:-5] == 1000.0).all()
+
+
+def test_the_course_of_a_training_is_drawn_where_there_is_one():
+    history = {
+        "loss": np.array([np.nan, 100.0, 10.0, 1.0]),
+        "noise_sd": np.array([2.0, 1.9, 1.8, 1.7]),
+        "dof": np.ones((4, 2)),
+    }
+    loss, noise = history_figure(history).axes
+    assert (loss.get_title(), loss.get_yscale()) == ("loss", "log")
+    assert (noise.get_title(), noise.get_yscale()) == ("noise sd", "linear")
+    np.testing.assert_array_equal(noise.lines[0].get_ydata(), history["noise_sd"])
+    assert history_figure({"loss": np.array([1.0])}) is None

@@ -56,9 +56,15 @@ def test_the_group_level_makes_the_page_of_what_is_there(dataset, output, capsys
     page.unlink()
     capsys.readouterr()
     assert quantify(dataset, output, "group", "--method=nlls") == 0
-    assert capsys.readouterr().out.strip() == str(page)
+    table = output / "group_desc-nlls_qc.tsv"
+    assert capsys.readouterr().out.split("\n")[:2] == [str(page), str(table)]
     assert page.read_bytes() == content
     assert when_written(output) == before
+
+
+def runs_in(printed: str) -> list[str]:
+    """Lines about runs, without that which says where the reports are."""
+    return [line for line in printed.splitlines() if not line.startswith("report")]
 
 
 def images(output: Path) -> dict[str, bytes]:
@@ -92,7 +98,7 @@ def test_what_is_complete_is_left_alone_and_said_so(dataset, output, capsys):
     assert quantify_all(dataset, output) == 0
     assert when_written(output) == before
     expected = [f"sub-{subject} nlls: already complete" for subject in SUBJECTS]
-    assert [line.split(";")[0] for line in capsys.readouterr().out.splitlines()] == expected
+    assert [line.split(";")[0] for line in runs_in(capsys.readouterr().out)] == expected
     assert quantify_all(dataset, output, "--noresume") == 0
     assert "median CBF" in capsys.readouterr().out
     assert not set(when_written(output).values()) & set(before.values())
@@ -134,7 +140,7 @@ def test_only_what_is_whole_and_of_the_same_origin_counts_as_complete(dataset, o
         harm()
         capsys.readouterr()
         assert quantify_all(dataset, output) == 0
-        first, *others = capsys.readouterr().out.splitlines()
+        first, *others = runs_in(capsys.readouterr().out)
         assert "sub-01 nlls: median CBF" in first
         assert all("already complete" in line for line in others)
         assert bids.read_finished(output, STEM, "nlls", get("buxton")) is not None
@@ -163,7 +169,7 @@ def test_failed_participants_stop_no_other_and_are_listed(dataset, output, capsy
     add(dataset, "04")
     assert quantify_all(dataset, output) == 1
     captured = capsys.readouterr()
-    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01", "sub-04"]
+    assert [line[:6] for line in runs_in(captured.out)] == ["sub-01", "sub-04"]
     heading, second, third = captured.err.splitlines()
     assert heading == "asl-pinn: 2 of 4 runs failed:"
     assert second.startswith("  sub-02: ")
@@ -195,7 +201,7 @@ def test_a_damaged_file_fails_the_runs_that_it_applies_to(dataset, output, capsy
     (dataset / "sub-01" / "perf" / "sub-01_acq-other_asl.json").write_text("{ not JSON")
     assert quantify_all(dataset, output) == 1
     captured = capsys.readouterr()
-    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01"]
+    assert [line[:6] for line in runs_in(captured.out)] == ["sub-01"]
     heading, *lines = captured.err.splitlines()
     assert heading == "asl-pinn: 7 of 8 runs failed:"
     for line, (subject, (name, _)) in zip(lines, damaged.items(), strict=True):
@@ -245,7 +251,7 @@ def test_a_full_disk_ends_the_command_with_one_line(dataset, output, capsys, mon
     monkeypatch.setattr("asl_pinn.io.atomic.os.replace", until_full)
     assert quantify_all(dataset, output) == 2
     captured = capsys.readouterr()
-    assert [line[:6] for line in captured.out.splitlines()] == ["sub-01"]
+    assert [line[:6] for line in runs_in(captured.out)] == ["sub-01"]
     (line,) = captured.err.splitlines()
     assert "sub-02" in line
     assert "(No space left on device); free some space and run the same command again" in line
@@ -322,7 +328,7 @@ def test_participants_are_named_as_bids_apps_have_it(dataset, output, capsys):
     ):
         capsys.readouterr()
         assert quantify_all(dataset, output, *labels) == 0
-        said = [line[:6] for line in capsys.readouterr().out.splitlines()]
+        said = [line[:6] for line in runs_in(capsys.readouterr().out)]
         assert said == ["sub-01", "sub-03"]
 
 
@@ -426,3 +432,49 @@ def test_outcomes_of_lost_processes_are_failures(dataset, output, capsys, monkey
     monkeypatch.setattr(batch.cohort, "each", lost)
     assert quantify_all(dataset, output) == 1
     assert "  sub-01: its process was killed" in capsys.readouterr().err
+
+
+def test_the_way_to_the_reports_is_printed_at_the_end(dataset, output, capsys):
+    assert quantify_all(dataset, output, "--participant_label=01") == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"report: {output / 'sub-01' / 'perf' / 'sub-01_desc-nlls_report.html'}"
+    assert quantify_all(dataset, output) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"reports: {output / 'group_desc-nlls_report.html'}"
+
+
+def test_quiet_verbose_and_json_say_as_much_as_is_wanted(dataset, output, capsys):
+    add(dataset, "02", metadata={"MagneticFieldStrength": None})
+    assert quantify_all(dataset, output, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert quantify_all(dataset, output, "--verbose") == 0
+    printed = capsys.readouterr()
+    assert "sub-01 nlls: already complete" in printed.err
+    assert "already complete" in printed.out
+    add(dataset, "03", metadata={"LabelingDuration": None})
+    assert quantify_all(dataset, output, "--json", "--noresume", "--model=buxton") == 1
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert "sub-03: " in printed.err
+    assert (summary["exit_status"], summary["method"]) == (1, "nlls")
+    first, second, third = summary["runs"]
+    assert (first["name"], first["state"], third["state"]) == ("sub-01", "finished", "refused")
+    assert set(first["medians"]) == {"cbf", "att"}
+    assert Path(first["report"]).is_file()
+    assert any("MagneticFieldStrength" in note for note in second["notes"])
+    assert third["report"] is None
+    assert Path(summary["group"][0]).name == "group_desc-nlls_report.html"
+
+
+def test_commands_as_bids_apps_have_them(dataset, output, capsys):
+    add(dataset, "03")
+    options = ("--participant-label", "01", "02", "--n-jobs=1", "--dtype", "float32")
+    command = ("asl-pinn", dataset, output, "participant", "--method=nlls", *options)
+    assert main([*map(str, command)]) == 0
+    assert [line[:6] for line in runs_in(capsys.readouterr().out)] == ["sub-01", "sub-02"]
+    command = ("asl-pinn", "--participant-label", "03", "01", dataset, output, "participant")
+    assert main([*map(str, command), "--method=nlls", "--no-resume"]) == 0
+    printed = runs_in(capsys.readouterr().out)
+    assert [line[:6] for line in printed] == ["sub-01", "sub-03"]
+    assert "already complete" not in printed[0]
+    assert main(["asl-pinn", str(dataset), str(output), "group", "--method=nlls"]) == 0

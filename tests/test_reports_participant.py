@@ -283,6 +283,17 @@ def test_methods_paragraph_names_bounds_priors_and_what_is_held(data, three):
     assert "T1 of tissue of 1.33" not in held
 
 
+def test_methods_paragraph_states_what_was_done_to_m0(data, maps):
+    stated = {"M0RepetitionTime": [2.0, 2.0], "M0RelaxationCorrectionPercent": 28.6}
+    stated |= {"M0RimVoxels": 1, "M0SmoothingFWHM": 8.0, "M0Reference": "voxel"}
+    text, _ = methods_text(data, maps, estimator(), stated)
+    assert "repetition time 2 s (by 28.6 % in the median), extrapolated into the outermost" in text
+    assert "1 voxel and smoothed by a Gaussian of 8 mm FWHM." in text
+    stated = {"M0Reference": "csf", "M0ReferenceVoxels": 50}
+    text, _ = methods_text(data, maps, estimator(), stated)
+    assert "M0 was taken from 50 voxels of cerebrospinal fluid." in text
+
+
 def test_methods_paragraph_states_where_t1_comes_from(data, maps):
     work = "Somebody, A journal 2005, at 3 T"
     provenance = {"T1BloodSource": work, "T1TissueSource": "--t1_tissue"}
@@ -391,7 +402,8 @@ def test_citation_is_that_of_the_repository():
 def test_figures_of_a_report(data, three):
     regions = find_regions(data)
     figures = report_figures(data, three, predicted(data, three), regions, "sub-01")
-    names = ["maps", "uncertainty", "status", "histograms", "fit", "residuals"]
+    names = ["maps", "uncertainty", "status", "histograms", "fit", "curves", "residuals"]
+    names += ["inputs"]
     assert list(figures) == names
     assert all(png.startswith(b"\x89PNG") for png in figures.values())
     text = report(data, three, figures=figures)

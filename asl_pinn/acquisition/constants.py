@@ -99,3 +99,38 @@ def relaxation_times(field_strength: float) -> RelaxationTimes | None:
         if abs(field_strength - known.field_strength) <= _SAME_FIELD * known.field_strength:
             return known
     return None
+
+
+T1_BLOOD_AT = 3.0
+"""Field strength at which T1 of blood by hematocrit is known [T]."""
+
+
+def hematocrit_to_t1(hematocrit: float, field_strength: float) -> float | None:
+    """T1 of arterial blood by its hematocrit.
+
+    Parameters
+    ----------
+    hematocrit : float
+        Fraction of the volume that is red cells.
+    field_strength : float
+        Of the scanner [T].
+
+    Returns
+    -------
+    float or None
+        1 / (0.52 Hct + 0.38) [s] at 3 T within 10 %; None elsewhere.
+
+    References
+    ----------
+    Lu et al., Magn Reson Med 52:679-682 (2004).
+
+    Examples
+    --------
+    >>> round(hematocrit_to_t1(0.42, 3.0), 3)
+    1.671
+    >>> hematocrit_to_t1(0.42, 7.0) is None
+    True
+    """
+    if abs(field_strength - T1_BLOOD_AT) > _SAME_FIELD * T1_BLOOD_AT:
+        return None
+    return 1.0 / (0.52 * hematocrit + 0.38)

@@ -99,7 +99,12 @@ def check_matrix(matrix: ArrayLike) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         raise InputError("encoding matrix is not a rectangular table of numbers") from None
     if checked.ndim != 2 or checked.shape[0] != checked.shape[1] + 1:
-        raise InputError(f"encoding matrix must have shape N x (N-1), not {checked.shape}")
+        rows, columns = (*checked.shape, 1, 1)[:2]
+        transpose = "; transpose it" if columns == rows + 1 else ""
+        raise InputError(
+            "encoding matrix must have the shape N x (N-1), a row for each image and a column for "
+            f"each sub-bolus, not {checked.shape}{transpose}"
+        )
     if not np.isin(checked, (-1.0, 1.0)).all():
         raise InputError("encoding matrix may hold only +1 (control) and -1 (label)")
     if checked.sum(axis=0).any():

@@ -228,7 +228,9 @@ def option_kinds(options_type: type) -> dict[str, Any]:
     return kinds
 
 
-def define_flags(options: Mapping[str, type], flag_values: flags.FlagValues) -> None:
+def define_flags(
+    options: Mapping[str, type], flag_values: flags.FlagValues, group: str = "options of {}"
+) -> None:
     """Define one flag for each field of the options of all methods.
 
     A field that several methods have becomes one flag, whose help has the text and the default of
@@ -239,7 +241,9 @@ def define_flags(options: Mapping[str, type], flag_values: flags.FlagValues) -> 
     options : mapping of str to dataclass type
         Options type of each method, by the method's name.
     flag_values : absl.flags.FlagValues
-        Where to define them. The module of a flag, as absl has it, is 'options of METHOD, ...'.
+        Where to define them.
+    group : str
+        Module of a flag, as absl has it; {} stands for the methods that have it.
 
     Raises
     ------
@@ -260,7 +264,7 @@ def define_flags(options: Mapping[str, type], flag_values: flags.FlagValues) -> 
             None,
             _help(fields),
             flag_values,
-            module_name=f"options of {', '.join(fields)}",
+            module_name=group.format(", ".join(fields)),
             boolean=bool in kinds[name].values(),
         )
 
@@ -390,7 +394,7 @@ def _help(fields: Mapping[str, dataclasses.Field[Any]]) -> str:
     texts = {text for text, _ in said}
     if len(said) == 1:
         ((text, default),) = said
-        return f"{text} Default: {default}."
+        return text if default == "None" else f"{text} Default: {default}."
     defaults = (f"{default} ({', '.join(methods)})" for (_, default), methods in said.items())
     if len(texts) == 1:
         return f"{texts.pop()} Default: {'; '.join(defaults)}."

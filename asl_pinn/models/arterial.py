@@ -39,6 +39,7 @@ ABV = Parameter(
     linear=True,
     link="softplus",
     colours="magma",
+    shown=(0.0, 0.02),
     digits=4,
     sparse=True,
 )
@@ -55,6 +56,7 @@ ABAT = Parameter(
     prior=Prior(0.8, 1.0, weak=True),
     kinked=True,
     colours="viridis",
+    shown=(0.0, 2.5),
     follows="att",
 )
 

@@ -86,6 +86,9 @@ class Parameter:
         Suffix of its files; the name unless given.
     colours : str
         Colour map of matplotlib.
+    shown : tuple of float, or None
+        Ends of the colours of its maps, in its unit, the same for all methods and brains; None for
+        those that the data at hand suggest.
     digits : int
         Decimals in tables.
     sparse : bool
@@ -116,6 +119,7 @@ class Parameter:
     follows_tissue: bool = _static(default=False)
     suffix: str = _static(default="")
     colours: str = _static(default="viridis")
+    shown: tuple[float, float] | None = _static(default=None)
     digits: int = _static(default=2)
     sparse: bool = _static(default=False)
     follows: str = _static(default="")

@@ -35,6 +35,7 @@ CBF = Parameter(
     link="softplus",
     follows_tissue=True,
     colours="inferno",
+    shown=(0.0, 100.0),
     digits=1,
 )
 
@@ -52,6 +53,7 @@ ATT = Parameter(
     prior=Prior(1.2, 1.0, weak=True),
     kinked=True,
     colours="viridis",
+    shown=(0.0, 2.5),
 )
 
 

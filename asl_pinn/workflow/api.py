@@ -49,6 +49,8 @@ def load(
     gm: str | os.PathLike[str] | None = None,
     wm: str | os.PathLike[str] | None = None,
     keep_sign: bool = False,
+    preprocessed: bool = False,
+    **calibration: Any,
 ) -> AslData:
     """Read one ASL series of a BIDS dataset, with its M0, mask and timing.
 
@@ -72,6 +74,11 @@ def load(
         Else those among the dataset's derivatives that are on the grid of the series, if any.
     keep_sign : bool
         Whether to take differences as they are though their mean is negative.
+    preprocessed : bool
+        Whether to read the preprocessed series among the derivatives, as ASLPrep writes it.
+    **calibration
+        Constants and M0, as `asl-pinn quantify --help` lists them under calibration:
+        `labeling_efficiency=0.8`, `m0_rim=2`.
 
     Returns
     -------
@@ -80,8 +87,8 @@ def load(
     Raises
     ------
     InputError
-        If no series or several match, which are then listed, or what belongs to it is missing
-        or at fault.
+        If no series or several match, which are then listed, what belongs to it is missing or at
+        fault, or there is no such choice of calibration.
     """
     wanted = {"sub": participant, "ses": session, "task": task, "acq": acquisition, "run": run}
     labels = [] if participant is None else [participant]
@@ -108,6 +115,8 @@ def load(
         gm="derivatives" if gm is None and wm is None else _fractions(gm),
         wm=_fractions(wm),
         keep_sign=keep_sign,
+        use_preprocessed=preprocessed,
+        calibration=from_mapping(bids.Calibration, _as_text(calibration), (), "load"),
     )
     for message in (*notes.messages, *judge(notes.facts).reasons):
         _LOG.warning("%s: %s", matching[0].stem, message)
@@ -267,6 +276,16 @@ def _same_label(found: str | None, wanted: str, entity: str) -> bool:
     if found is not None and found.isdecimal() and label.isdecimal() and entity == "run":
         return int(found) == int(label)
     return found == label
+
+
+def _as_text(calibration: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and paths as the options have them that take either."""
+    images = ("m0", "m0_reference_mask")
+    return {
+        name: str(value) if name in images and value is not None else value
+        for name, value in calibration.items()
+        if value is not None
+    }
 
 
 def _fractions(given: str | os.PathLike[str] | None) -> Path | Literal["t1"] | None:

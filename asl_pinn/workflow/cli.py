@@ -6,7 +6,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "inspect": "show how a BIDS dataset is read and what is wrong with it, without fitting",
     "quantify": "turn a BIDS dataset into maps of CBF, ATT and what else a model has",
     "evaluate": "score maps against the truth",
+    "completion": "print a script that completes commands and flags in a shell",
 }
 
 USAGE_ERROR = 2
@@ -47,9 +48,11 @@ def main(argv: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(_overview())
         return 0 if arguments else USAGE_ERROR
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         print(__version__)
         return 0
+    if arguments[0] not in COMMANDS and not {"participant", "group"}.isdisjoint(arguments):
+        arguments.insert(0, "quantify")  # as BIDS Apps are called
     try:
         return _dispatch(*arguments)
     except InputError as error:
@@ -115,11 +118,12 @@ def _dispatch(name: str, *arguments: str) -> int:
     cache = importlib.import_module("asl_pinn.workflow.compilation_cache")
     values = define_flags(name)
     try:
-        _, *positional = values([name, *arguments])
+        _, *positional = values([name, *with_underscores(arguments, values)])
     except flags.Error as error:
         raise InputError(f"{' '.join(str(error).split())}; see asl-pinn {name} --help") from None
     if values.help:
-        print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}\n{_flags(values)}")
+        print(f"usage: asl-pinn {name} {command.USAGE}\n\n{COMMANDS[name]}")
+        print(_arguments(command.ARGUMENTS) + _flags(values))
         return 0
     _check_memory()
     fault = cache.enable(values.compilation_cache)
@@ -168,6 +172,32 @@ def define_flags(name: str) -> flags.FlagValues:
     return values
 
 
+def with_underscores(arguments: Sequence[str], values: flags.FlagValues) -> list[str]:
+    """Arguments with the flags as absl has them: --n-jobs as --n_jobs, --no-resume as --noresume.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Of a command.
+    values : absl FlagValues
+        With its flags.
+
+    Returns
+    -------
+    list of str
+        What is no known flag stays as it is.
+    """
+    known = {name: name for name in values}
+    known |= {f"no{mark}{name}": f"no{name}" for name in values for mark in ("", "_")}
+    named = []
+    for argument in arguments:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        other = known.get(name.replace("-", "_"))
+        is_flag = argument.startswith("--") and other is not None
+        named.append(f"--{other}{equals}{value}" if is_flag else argument)
+    return named
+
+
 def _overview() -> str:
     lines = [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
@@ -179,8 +209,20 @@ def _overview() -> str:
             *lines,
             "",
             "asl-pinn COMMAND --help lists what a command takes; --version prints the version.",
+            "BIDS Apps' form, asl-pinn BIDS_DIR OUTPUT_DIR participant, is that of quantify.",
         ]
     )
+
+
+def _arguments(described: Mapping[str, str]) -> str:
+    lines = ["", "arguments:"] if described else []
+    for name, text in described.items():
+        lines += [f"  {name}", _indented(text)]
+    return "\n".join([*lines, ""])
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(textwrap.fill(text, _WIDTH - 6, break_on_hyphens=False), " " * 6)
 
 
 def _flags(values: flags.FlagValues) -> str:
@@ -189,6 +231,5 @@ def _flags(values: flags.FlagValues) -> str:
     for title, group in flag_help.group_flags(values).items():
         lines += ["", f"{title}:"]
         for flag in group:
-            text = textwrap.fill(flag_help.explain(flag), _WIDTH - 6, break_on_hyphens=False)
-            lines += [f"  --{flag.name}", textwrap.indent(text, " " * 6)]
+            lines += [f"  --{flag.name}", _indented(flag_help.explain(flag))]
     return "\n".join(lines)

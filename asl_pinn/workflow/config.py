@@ -40,6 +40,8 @@ class Config:
         'float32' or 'float64'.
     reading : mapping of str to Any
         Keyword arguments of `bids.read_run`: numbers, text, paths or None.
+    rois : tuple of str
+        Atlases for tables, as `bids.read_anatomy` takes them.
     choice : ModelChoice or None
         How the data chose the model, where they did.
     """
@@ -57,6 +59,7 @@ class Config:
     seed: int = 0
     dtype: str = "float32"
     reading: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    rois: tuple[str, ...] = ()
     choice: ModelChoice | None = None
 
     def model(self) -> KineticModel:

@@ -18,8 +18,9 @@ from asl_pinn.io import bids
 from asl_pinn.io.bids.calibration import read_m0
 from asl_pinn.io.bids.faults import describe_volumes
 from asl_pinn.io.bids.images import Image, load_image
+from asl_pinn.io.bids.preprocessed import preprocessed
 from asl_pinn.io.bids.sidecar import Sidecar, numbers
-from asl_pinn.workflow.tables import aligned
+from asl_pinn.workflow.columns import aligned
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +64,11 @@ def inspect_run(run: bids.AslRun, reading: Mapping[str, Any]) -> Inspected:
     Inspected
         Nothing is raised for faults of the run.
     """
+    calibration = reading.get("calibration", bids.Calibration())
     try:
-        series = load_image(run.path, ndim=(3, 4))
+        if reading.get("use_preprocessed"):
+            run = preprocessed(run)
+        series = load_image(run.images or run.path, ndim=(3, 4))
         values = series.values if series.values.ndim == 4 else series.values[..., None]
         series = dataclasses.replace(series, values=values)
         types, faults = describe_volumes(run, values.shape)
@@ -72,7 +76,7 @@ def inspect_run(run: bids.AslRun, reading: Mapping[str, Any]) -> Inspected:
         return Inspected(run, faults=(str(error),))
     found = Inspected(run, series, tuple(types), tuple(faults))
     if faults:
-        return dataclasses.replace(found, faults=(*faults, *_m0_faults(found)))
+        return dataclasses.replace(found, faults=(*faults, *_m0_faults(found, calibration.m0)))
     try:
         data, notes = bids.read_run(run, **reading)
     except InputError as error:
@@ -100,13 +104,14 @@ def describe(found: Inspected) -> str:
     return "\n".join(lines)
 
 
-def _m0_faults(found: Inspected) -> list[str]:
+def _m0_faults(found: Inspected, given: str | None) -> list[str]:
     """What is wrong with M0, where other faults keep the run from being read."""
     assert found.series is not None  # or there would be no volumes
-    if found.run.sidecar.metadata.get("M0Type") not in ("Separate", "Included", "Estimate"):
+    stated = found.run.sidecar.metadata.get("M0Type")
+    if given is None and stated not in ("Separate", "Included", "Estimate"):
         return []
     try:
-        read_m0(found.run, found.series, found.types, None, [])
+        read_m0(found.run, found.series, found.types, None, given, [])
     except InputError as error:
         return [str(error)]
     return []

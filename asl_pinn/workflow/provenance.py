@@ -16,6 +16,7 @@ from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import as_mapping, from_mapping
 from asl_pinn.estimators.registry import get_estimator
+from asl_pinn.io import bids
 from asl_pinn.io.atomic import json_bytes, sha256
 from asl_pinn.io.bids import ReadNotes
 from asl_pinn.io.checkpoints import fingerprint
@@ -23,7 +24,7 @@ from asl_pinn.models.choice import ModelChoice
 from asl_pinn.workflow.config import Config
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "nibabel", "nilearn", "flax", "optax", "matplotlib")
-_BIDS = "bids::"
+_BIDS = f"bids:{bids.SOURCE_DATASET}:"  # by the links of the dataset of maps
 # Where a result was made, and from which copy of the dataset, does not make it another result.
 _ELSEWHERE = {"Device", "InputDataset"}
 _NEEDED = {
@@ -84,7 +85,11 @@ def describe(config: Config, bids_dir: Path, notes: ReadNotes, data: AslData) ->
         "Options": as_mapping(config.options, model.names),
         "Seed": config.seed,
         "DataType": config.dtype,
-        "Reading": dict(config.reading),
+        "Reading": {
+            name: as_mapping(value, ()) if isinstance(value, bids.Calibration) else value
+            for name, value in config.reading.items()
+        },
+        "Rois": list(config.rois),
         **notes.constants,
         **circumstances(),
         "InputDataset": bids_dir,
@@ -143,6 +148,7 @@ def restore(origin: Mapping[str, Any], sidecar: Path) -> Config:
             origin["Seed"],
             origin["DataType"],
             reading(**origin["Reading"]),
+            tuple(map(str, origin.get("Rois", ()))),
             _choice(origin),
         )
         config.model()
@@ -176,6 +182,9 @@ def reading(
     gm: str | None = None,
     wm: str | None = None,
     keep_sign: bool = False,
+    calibration: Mapping[str, Any] | None = None,
+    readout: str | None = None,
+    use_preprocessed: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments of `bids.read_run`, from text and numbers as flags and sidecars have them.
 
@@ -191,6 +200,12 @@ def reading(
         Paths of images of tissue fractions; 'derivatives' or 't1'.
     keep_sign : bool
         Whether to take differences as they are though their mean is negative.
+    calibration : mapping of str to Any, optional
+        Fields of `bids.Calibration`.
+    readout : str, optional
+        Path of an image.
+    use_preprocessed : bool
+        As `bids.read_run` takes it.
 
     Returns
     -------
@@ -200,15 +215,21 @@ def reading(
     Raises
     ------
     InputError
-        If a path is empty.
+        If a path is empty, or a field of the calibration is unknown or of the wrong kind.
     TypeError
         If a value is neither text nor a number.
     """
-    for name, given in (("mask", mask), ("t1_tissue", t1_tissue), ("gm", gm), ("wm", wm)):
+    stated = {name: value for name, value in (calibration or {}).items() if value is not None}
+    images = {"mask": mask, "t1_tissue": t1_tissue, "gm": gm, "wm": wm, "readout_delay": readout}
+    images |= {name: stated[name] for name in ("m0", "m0_reference_mask") if name in stated}
+    for name, given in images.items():
         if given == "":
             raise InputError(f"--{name} is empty; name an image, or leave it out")
-    if not isinstance(keep_sign, bool):
-        raise TypeError(f"keep_sign is true or false, not {keep_sign!r}")
+    for name, chosen in (("keep_sign", keep_sign), ("use_preprocessed", use_preprocessed)):
+        if not isinstance(chosen, bool):
+            raise TypeError(f"{name} is true or false, not {chosen!r}")
+    for name in stated.keys() & {"m0", "m0_reference_mask"}:
+        stated[name] = _absolute(stated[name])
     t1: float | str | Path | None = t1_tissue
     if t1_tissue is not None and t1_tissue != "map":
         try:
@@ -224,7 +245,19 @@ def reading(
             for name, given in (("gm", gm), ("wm", wm))
         },
         "keep_sign": keep_sign,
+        "calibration": from_mapping(bids.Calibration, stated, (), "calibration"),
+        "readout": None if readout is None else Path(readout).absolute(),
+        "use_preprocessed": use_preprocessed,
     }
+
+
+def _absolute(text: Any) -> Any:
+    """A path as it is from everywhere; a number as it is."""
+    try:
+        float(text)
+    except ValueError:
+        return str(Path(text).absolute())
+    return str(text)
 
 
 def circumstances() -> dict[str, Any]:
@@ -287,7 +320,7 @@ def check_sources(
         if not path.is_relative_to(bids_dir) and path not in trusted:
             raise InputError(
                 f"{path}: lies outside the dataset {bids_dir}, and is not read because a sidecar "
-                "names it; if you trust it, name it as well with --mask, --t1_tissue, --gm or --wm"
+                "names it; if you trust it, name it as well with the flag that it was named with"
             )
         if _checksum(path) != checksum:
             raise InputError(

@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 from asl_pinn.data import AslData, Maps, Status
 from asl_pinn.errors import DiskError, InputError, one_line
@@ -26,12 +25,16 @@ from asl_pinn.evaluation.prediction import predicted
 from asl_pinn.evaluation.predictive_check import PredictiveCheck, predictive_check
 from asl_pinn.evaluation.verdict import Facts, Level, Verdict, judge
 from asl_pinn.io import bids
-from asl_pinn.io.bids import ReadNotes
+from asl_pinn.io.bids import Anatomy, ReadNotes
 from asl_pinn.models import get
 from asl_pinn.models.choice import AUTO, ModelChoice, candidates
 from asl_pinn.viz.reports import report_files
 from asl_pinn.workflow import compilation_cache, provenance
 from asl_pinn.workflow.config import Config, Job, adjusted
+from asl_pinn.workflow.tables import run_tables
+
+NOTHING_KNOWN = Anatomy()
+"""Of a brain of which nothing is known but the data."""
 
 
 class State(enum.StrEnum):
@@ -63,6 +66,12 @@ class Outcome:
         What the user should know of how the run was read.
     traceback : str
         Of a failure that is not the user's.
+    medians : mapping of str to float
+        Of each map over the voxels that have an estimate, in its unit; where it was fitted now.
+    report : Path or None
+        The page about it, where there is one.
+    verdict : Verdict or None
+        On the maps, where there are any.
     """
 
     name: str
@@ -70,6 +79,9 @@ class Outcome:
     message: str
     notes: tuple[str, ...] = ()
     traceback: str = ""
+    medians: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    report: Path | None = None
+    verdict: Verdict | None = None
 
 
 def quantify_one(job: Job) -> Outcome:
@@ -90,31 +102,33 @@ def quantify_one(job: Job) -> Outcome:
         compilation_cache.enable(job.cache)
         jax.config.update("jax_enable_x64", config.dtype == "float64")
         data, read = bids.read_run(job.run, **config.reading)
+        anatomy, read = _anatomy(job, data, read)
         notes = read.messages
         config = _with_model(job, read, data)
         origin = provenance.describe(config, job.run.bids_dir, read, data)
         _check_fingerprint(job, origin)
         method = config.method
+        label = bids.desc_label(method)
+        report = job.output_dir / f"{data.stem}_desc-{label}_report.html"
         earlier = None
         if job.resume:
             earlier = bids.read_finished(job.output_dir, data.stem, method, config.model())
         if earlier is not None and earlier.get("Verdict") in list(Level):
             differing = provenance.differing_keys(origin, earlier)
             if not differing:
-                return _outcome(
-                    name, State.COMPLETE, f"{name} {method}: already complete", earlier, notes
-                )
+                said = f"{name} {method}: already complete"
+                return _outcome(name, State.COMPLETE, said, earlier, notes, report)
             notes += (f"earlier maps are replaced, made with other {', '.join(differing)}",)
-        label = f"{name}_{bids.desc_label(method)}"
+        kept = f"{name}_{label}"
         own = job.output_dir / ".checkpoints"
         context = config.context(
-            progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / label
+            progress=job.progress, checkpoint_dir=(job.checkpoint_dir or own) / kept
         )
-        grey_matter = bids.read_grey_matter(job.run, data)
-        maps, stated = quantify(data, read, config, origin, job.output_dir, context, grey_matter)
+        maps, stated = quantify(data, read, config, origin, job.output_dir, context, anatomy)
         if job.checkpoint_dir is None:
-            _discard(own / label)
-        return _outcome(name, State.FINISHED, _summary(name, maps), stated, notes)
+            _discard(own / kept)
+        done = _outcome(name, State.FINISHED, _summary(name, maps), stated, notes, report)
+        return dataclasses.replace(done, medians=_medians(maps))
     except DiskError as error:
         return Outcome(name, State.UNWRITABLE, str(error), notes)
     except InputError as error:
@@ -133,9 +147,9 @@ def quantify(
     origin: Mapping[str, Any],
     output_dir: Path,
     context: RunContext,
-    grey_matter: NDArray[np.bool_] | None = None,
+    anatomy: Anatomy = NOTHING_KNOWN,
 ) -> tuple[Maps, dict[str, Any]]:
-    """Fit one run and write its maps, picture and report.
+    """Fit one run and write its maps, picture, report and tables.
 
     Parameters
     ----------
@@ -151,14 +165,14 @@ def quantify(
         Derivatives dataset to write to.
     context : RunContext
         That of the config, with progress and checkpoints.
-    grey_matter : ndarray of bool, shape (X, Y, Z), optional
-        Grey matter, where it is known, for the report.
+    anatomy : Anatomy
+        Tissues, regions and motion, for the report and the tables.
 
     Returns
     -------
     maps : Maps
     stated : dict
-        Keys of the sidecars: the origin, what is wrong with the maps, and the time it took.
+        Keys of the sidecars: the origin, the verdict, and the time it took.
 
     Raises
     ------
@@ -175,6 +189,7 @@ def quantify(
     verdict = judge(facts)
     found = {
         **origin,
+        "VoxelCounts": _counts(maps),
         "Verdict": str(verdict.level),
         "VerdictReasons": list(verdict.reasons),
         "VerdictFacts": _stated(facts),
@@ -184,7 +199,9 @@ def quantify(
     why = [] if maps.choice is None else [maps.choice.sentence]
     found |= {"Notes": told} if told else {}
     found |= {"PredictiveCheck": _numbers(check)} if check else {}
-    extra = report_files(data, maps, found, [*why, *told, *read.messages], grey_matter)
+    said = [*why, *told, *read.messages]
+    extra = report_files(data, maps, found, said, anatomy.grey_matter, images)
+    extra |= run_tables(data, maps, images, check, anatomy, found)
     # in the sidecars alone, so that everything else is the same to the bit every time
     stated = {**found, "WallTime": wall_time}
     bids.write_maps(output_dir, maps, stated, extra)
@@ -217,6 +234,13 @@ def choose(config: Config, data: AslData) -> Config:
     return config.with_model(choose_model(data, own, held=config.held, dtype=config.dtype))
 
 
+def _anatomy(job: Job, data: AslData, read: ReadNotes) -> tuple[Anatomy, ReadNotes]:
+    """What is known of the brain for tables and report, and its files among the sources."""
+    messages: list[str] = []
+    anatomy = bids.read_anatomy(job.run, data, job.config.rois, messages)
+    return anatomy, read.extended(messages, anatomy.sources, job.run.bids_dir)
+
+
 def _with_model(job: Job, read: ReadNotes, data: AslData) -> Config:
     """The job's choices with the model; that of complete maps of the same origin, if any."""
     config = job.config
@@ -235,6 +259,19 @@ def _with_model(job: Job, read: ReadNotes, data: AslData) -> Config:
     return choose(config, data)
 
 
+def _counts(maps: Maps) -> dict[str, int]:
+    """Voxels of the mask, and what became of them, as sidecar keys."""
+    status = np.asarray(maps.status)
+    names = {
+        "Fitted": Status.FITTED,
+        "OnBound": Status.ON_BOUND,
+        "NotConverged": Status.NOT_CONVERGED,
+        "Skipped": Status.SKIPPED,
+    }
+    counts = {name: int((status == code).sum()) for name, code in names.items()}
+    return {"Mask": sum(counts.values()), **counts}
+
+
 def _numbers(check: PredictiveCheck) -> dict[str, Any]:
     """Of a predictive check, as sidecar keys."""
     return {
@@ -251,12 +288,15 @@ def _outcome(
     message: str,
     stated: Mapping[str, Any],
     notes: tuple[str, ...],
+    report: Path,
 ) -> Outcome:
     notes += tuple(stated.get("Notes", ()))
     verdict = Verdict(Level(stated["Verdict"]), tuple(stated["VerdictReasons"]))
     if verdict.level is Level.UNUSABLE:
-        return Outcome(name, State.UNUSABLE, f"{verdict.sentence}; {_ADVICE}", notes)
-    return Outcome(name, state, f"{message}; {verdict.sentence}", notes)
+        state, message = State.UNUSABLE, f"{verdict.sentence}; {_ADVICE}"
+    else:
+        message = f"{message}; {verdict.sentence}"
+    return Outcome(name, state, message, notes, report=report, verdict=verdict)
 
 
 _NO_MEMORY = "does not fit into memory; lift its limit (ulimit -v), or crop the series"
@@ -289,12 +329,22 @@ def _discard(checkpoints: Path) -> None:
         checkpoints.parent.rmdir()
 
 
-def _summary(name: str, maps: Maps) -> str:
-    counts = {status: int((maps.status == status).sum()) for status in Status}
-    medians = ", ".join(
-        f"{p.symbol} {np.median(maps[p.name][told]):.{p.digits}f} {p.unit}".removesuffix(" 1")
+def _medians(maps: Maps) -> dict[str, float]:
+    """Median of each map over the voxels that have an estimate, where there are any."""
+    return {
+        p.name: float(np.median(maps[p.name][told]))
         for p in maps.model.parameters
         if (told := maps.estimated(p.name)).any()
+    }
+
+
+def _summary(name: str, maps: Maps) -> str:
+    counts = {status: int((maps.status == status).sum()) for status in Status}
+    known = _medians(maps)
+    medians = ", ".join(
+        f"{p.symbol} {known[p.name]:.{p.digits}f} {p.unit}".removesuffix(" 1")
+        for p in maps.model.parameters
+        if p.name in known
     )
     found = f"median {medians}" if medians else "no voxel has an estimate"
     share = 100.0 * counts[Status.ON_BOUND] / max(int(maps.estimated().sum()), 1)

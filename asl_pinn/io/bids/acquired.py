@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData
 from asl_pinn.evaluation.verdict import Facts
+from asl_pinn.io.bids.encoded import is_time_encoded
 from asl_pinn.io.bids.images import Image
-from asl_pinn.io.bids.series import Differences, is_time_encoded
+from asl_pinn.io.bids.series import Differences
 from asl_pinn.io.bids.sidecar import Sidecar, flag, numbers
 from asl_pinn.io.bids.timing import check_seconds, labeling_type, volume_times
 from asl_pinn.io.bids.volume_types import is_perfusion
@@ -137,7 +138,7 @@ def _longest(
     check_seconds(sidecar, key, times)
     last = volume_times(sidecar, "PostLabelingDelay", types, zero=True)[used]
     if labeling_type(sidecar) != "PASL":  # whose delays count from the pulse
-        last = last + volume_times(sidecar, "LabelingDuration", types)[used]
+        last = last + volume_times(sidecar, "LabelingDuration", types, zero=True)[used]
     last = last + float(data.readout_delay[data.mask].max(initial=0.0))
     if len(times) != len(last):
         times = np.full(len(last), times.min())

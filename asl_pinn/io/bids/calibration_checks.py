@@ -1,14 +1,11 @@
 """Whether M0 was acquired as the series was, so that one may be divided by the other."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.acquisition.constants import T1_TISSUE
-from asl_pinn.io.bids.acquired import repetition_times
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.inheritance import inherited_sidecar
 from asl_pinn.io.bids.sidecar import Sidecar, flag, numbers
@@ -16,7 +13,6 @@ from asl_pinn.io.bids.volume_types import is_perfusion
 
 _SAME_ECHO = 1e-3  # seconds, in which T2* of 40 ms takes 2.5 % of the signal
 _SAME_ANGLE = 5.0  # degrees
-_LEAST_RECOVERED = 0.9
 
 
 def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
@@ -33,7 +29,7 @@ def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
     Returns
     -------
     list of str
-        Sentences about suppression, echo time, flip angle, scale and incomplete relaxation of M0.
+        Sentences about suppression, echo time, flip angle and scale of M0.
     """
     kind = run.sidecar.metadata.get("M0Type")
     if kind not in ("Separate", "Included"):
@@ -59,16 +55,6 @@ def m0_remarks(run: AslRun, types: Sequence[str], source: Path) -> list[str]:
                 f"{unit}: {effect}, and CBF is off by as much"
             )
     found += _scales(scan, run.sidecar) if separate else []
-    stated = repetition_times(scan)
-    if stated is not None:
-        shortest = float(_values(scan, stated[0], taken).min())
-        recovered = -math.expm1(-shortest / T1_TISSUE)
-        if recovered < _LEAST_RECOVERED:
-            found.append(
-                f"at a repetition time of {shortest:g} s M0 has recovered to "
-                f"{100.0 * recovered:.0f} % in tissue: CBF comes out about "
-                f"{100.0 / recovered - 100.0:.0f} % too high"
-            )
     return found
 
 

@@ -30,12 +30,15 @@ class AslRun:
         The dataset.
     m0scans : tuple of Path
         All of the participant.
+    images : Path or None
+        Series to be read in place of `path`, which it was made from.
     """
 
     path: Path
     entities: dict[str, str]
     bids_dir: Path
     m0scans: tuple[Path, ...] = ()
+    images: Path | None = None
 
     @property
     def stem(self) -> str:

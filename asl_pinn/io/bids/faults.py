@@ -4,21 +4,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.derived import check_image_type
+from asl_pinn.io.bids.encoded import encoding_of, is_time_encoded, sub_bolus_durations
 from asl_pinn.io.bids.labeling import labeling_efficiency, vascular_crushing
 from asl_pinn.io.bids.readout import check_readout
-from asl_pinn.io.bids.series import is_time_encoded, time_encoding
 from asl_pinn.io.bids.sidecar import Sidecar
 from asl_pinn.io.bids.timing import bolus_duration, labeling_type, readout_delay, volume_times
 from asl_pinn.io.bids.vendor import contradiction
-from asl_pinn.io.bids.volume_types import read_volume_types
+from asl_pinn.io.bids.volume_types import is_perfusion, read_volume_types
 
 Value = TypeVar("Value")
 
 
-def describe_volumes(run: AslRun, shape: tuple[int, ...]) -> tuple[list[str], list[str]]:
+def describe_volumes(
+    run: AslRun, shape: tuple[int, ...], *, m0_given: bool = False
+) -> tuple[list[str], list[str]]:
     """Volume types of a series, and all that stands in the way of quantifying it.
 
     Parameters
@@ -26,6 +30,8 @@ def describe_volumes(run: AslRun, shape: tuple[int, ...]) -> tuple[list[str], li
     run : AslRun
     shape : tuple of int
         (X, Y, Z, V).
+    m0_given : bool
+        Whether M0 is not that of the dataset.
 
     Returns
     -------
@@ -42,10 +48,10 @@ def describe_volumes(run: AslRun, shape: tuple[int, ...]) -> tuple[list[str], li
     sidecar, faults = run.sidecar, []
     types = ["deltam"] * shape[-1]
     try:
-        types = read_volume_types(require_context(run), run.path, shape[-1])
+        types = read_volume_types(require_context(run), run.images or run.path, shape[-1])
     except InputError as error:
         faults.append(str(error))
-    return types, [*faults, *find_faults(sidecar, types, shape[:3], run.m0scans)]
+    return types, [*faults, *find_faults(sidecar, types, shape[:3], run.m0scans, m0_given)]
 
 
 def require_context(run: AslRun) -> Path:
@@ -65,9 +71,11 @@ def require_context(run: AslRun) -> Path:
         If there is none.
     """
     if run.context is None:
+        derived = "desc" in run.entities
+        other = ", or quantify the acquired dataset with --preprocessed" if derived else ""
         raise InputError(
             f"{run.path.with_name(f'{run.stem}_aslcontext.tsv')}: no such file; "
-            "list the type of each volume in it"
+            f"list the type of each volume in it{other}"
         )
     return run.context
 
@@ -77,6 +85,7 @@ def find_faults(
     types: Sequence[str],
     shape: tuple[int, ...],
     m0scans: Sequence[Path] = (),
+    m0_given: bool = False,
 ) -> list[str]:
     """What in the sidecar of a series stands in the way of quantifying it.
 
@@ -90,6 +99,8 @@ def find_faults(
         (X, Y, Z).
     m0scans : sequence of Path
         Of the participant, for a hint.
+    m0_given : bool
+        Whether M0 is not that of the dataset.
 
     Returns
     -------
@@ -114,11 +125,16 @@ def find_faults(
     if kind == "PASL":
         attempt(lambda: bolus_duration(sidecar))
     else:
-        attempt(lambda: volume_times(sidecar, "LabelingDuration", types))
-    attempt(lambda: volume_times(sidecar, "PostLabelingDelay", types, zero=True))
+        encoded = is_time_encoded(sidecar, types)
+        attempt(lambda: volume_times(sidecar, "LabelingDuration", types, zero=encoded))
+    delays = attempt(lambda: volume_times(sidecar, "PostLabelingDelay", types, zero=True))
     if is_time_encoded(sidecar, types):
-        attempt(lambda: time_encoding(sidecar))
-    attempt(lambda: _check_m0_type(sidecar, types, m0scans))
+        encoding = attempt(lambda: encoding_of(sidecar, []))
+        of_train = delays is None or np.ptp(delays[is_perfusion(types)]) == 0.0
+        if encoding is not None and of_train:
+            attempt(lambda: sub_bolus_durations(sidecar, encoding.matrix.shape[1]))
+    if not m0_given:
+        attempt(lambda: _check_m0_type(sidecar, types, m0scans))
     attempt(lambda: readout_delay(sidecar, shape, []))
     return list(dict.fromkeys(found))
 

@@ -24,7 +24,9 @@ _LEAST_EFFICIENCY = 0.1  # what inverts less than a tenth labels nothing
 _MOST_PULSES = 20
 
 
-def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
+def labeling_efficiency(
+    sidecar: Sidecar, notes: list[str], given: float | None = None
+) -> tuple[float, str]:
     """Inversion efficiency, background-suppression losses included.
 
     Parameters
@@ -34,11 +36,15 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
         PCASL, 0.68 for CASL, 0.98 for PASL), times 0.95 for each pulse of
         BackgroundSuppressionNumberPulses.
     notes : list of str
-        Gets a line where the value is not the stated one.
+        Gets a line where the value is neither the stated nor the given one.
+    given : float, optional
+        In place of all that.
 
     Returns
     -------
-    float
+    efficiency : float
+    source : str
+        'LabelingEfficiency' of the sidecar, the flag, or a default in words.
 
     Raises
     ------
@@ -46,6 +52,8 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
         If the labelling is of another type or a value is out of range.
     """
     kind = labeling_type(sidecar)
+    if given is not None:
+        return given, "--labeling_efficiency"
     if sidecar.metadata.get("LabelingEfficiency") is not None:
         efficiency = number(sidecar, "LabelingEfficiency")
         if not _LEAST_EFFICIENCY <= efficiency <= 1.0:
@@ -53,17 +61,17 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
                 f"{sidecar.path}: LabelingEfficiency must be {_LEAST_EFFICIENCY:g} to 1, "
                 f"it is {efficiency:g}"
             )
-        return efficiency
+        return efficiency, "LabelingEfficiency"
     efficiency = _EFFICIENCIES[kind]
     if not flag(sidecar, "BackgroundSuppression", default=False):
         notes.append(f"labelling efficiency {efficiency:g}: not stated, the default for {kind}")
-        return efficiency
+        return efficiency, f"default for {kind}"
     if sidecar.metadata.get("BackgroundSuppressionNumberPulses") is None:
         notes.append(
             f"labelling efficiency {efficiency:g}: the number of background-suppression pulses "
             "is not stated, so their losses are left out and CBF comes out low"
         )
-        return efficiency
+        return efficiency, f"default for {kind}, without losses by background suppression"
     pulses = number(sidecar, "BackgroundSuppressionNumberPulses")
     if not 0 <= pulses <= _MOST_PULSES or pulses != int(pulses):
         raise InputError(
@@ -75,7 +83,7 @@ def labeling_efficiency(sidecar: Sidecar, notes: list[str]) -> float:
         f"labelling efficiency {efficiency:.4g}: not stated, the default for {kind} with "
         f"{int(pulses)} background-suppression pulses"
     )
-    return efficiency
+    return efficiency, f"default for {kind} with {int(pulses)} background-suppression pulses"
 
 
 def vascular_crushing(sidecar: Sidecar, types: Sequence[str]) -> bool | None:

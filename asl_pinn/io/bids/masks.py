@@ -1,6 +1,7 @@
 """Which voxels to quantify: a given mask, the dataset's own, or one made from M0."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -13,21 +14,25 @@ from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
 from asl_pinn.io.bids.inheritance import file_entities
+from asl_pinn.io.bids.places import ANATOMICAL, anatomy_folders, is_of_run
 
 _PADDING = 4
 
 
-def find_mask(run: AslRun) -> Path | None:
+def find_mask(run: AslRun, reference: Image) -> Path | None:
     """Brain mask of a run among the dataset's derivatives.
 
-    Looked at are `derivatives/*/<folder of the run>/*_mask.nii[.gz]` whose entities do not
-    contradict the run's, but for masks in another space, of one tissue or of grey matter.
-    `desc-brain` comes before other descriptions, and a mask that shares more entities with
-    the run before one that shares fewer.
+    Looked at are `*_mask.nii[.gz]` in `derivatives/*/<folder of the run>` and beside the series,
+    whose entities do not contradict the run's, but for masks in another space, of one tissue or of
+    grey matter. `desc-brain` comes before other descriptions, and a mask that shares more entities
+    with the run before one that shares fewer. Where there is none, the same of the participant's
+    anatomy counts (`derivatives/*/<participant>/anat`), if it is on the grid of the series.
 
     Parameters
     ----------
     run : AslRun
+    reference : Image
+        The ASL series.
 
     Returns
     -------
@@ -39,14 +44,14 @@ def find_mask(run: AslRun) -> Path | None:
     InputError
         If several are equally good.
     """
-    folders = sorted(run.bids_dir.glob(f"derivatives/*/{run.folder.as_posix()}"))
-    ranks = {
-        path: _rank(run, path)
-        for folder in folders
-        for extension in IMAGE_EXTENSIONS
-        for path in sorted(folder.glob(f"*_mask{extension}"))
-        if _fits(run, path)
-    }
+    places = [place for place, _ in anatomy_folders(run)]
+    beside = [place for place in places if place.name == run.folder.name]
+    anatomical = [place for place in places if place.name != run.folder.name]
+    fitting = [path for path in _masks(beside) if _fits(run, path, None)]
+    if not fitting:
+        own = [path for path in _masks(anatomical) if _fits(run, path, ANATOMICAL)]
+        fitting = [path for path in own if _on_grid(path, reference)]
+    ranks = {path: _rank(run, path) for path in fitting}
     best = [path for path, rank in ranks.items() if rank == max(ranks.values())]
     if len(best) > 1:
         names = ", ".join(path.relative_to(run.bids_dir).as_posix() for path in best)
@@ -148,11 +153,29 @@ def mask_from_m0(m0: NDArray[np.float32], affine: FloatArray) -> NDArray[np.bool
     return (np.asarray(mask.dataobj)[inner, inner, inner] > 0) & (m0 > 0.0)
 
 
-def _fits(run: AslRun, path: Path) -> bool:
+def _masks(folders: Sequence[Path]) -> list[Path]:
+    return [
+        path
+        for folder in folders
+        for extension in IMAGE_EXTENSIONS
+        for path in sorted(folder.glob(f"*_mask{extension}"))
+    ]
+
+
+def _fits(run: AslRun, path: Path, shared: tuple[str, ...] | None) -> bool:
     entities = file_entities(path)
     other_desc = entities.get("desc") == "greymatter"
     other_label = entities.get("label", "brain") != "brain"
-    return _matches(run, path) and not other_desc and not other_label
+    fits = is_of_run(run, path, shared, ("desc", "label", "space"))
+    return fits and not other_desc and not other_label
+
+
+def _on_grid(path: Path, reference: Image) -> bool:
+    try:
+        check_same_grid(load_image(path), reference)
+    except InputError:
+        return False
+    return True
 
 
 def _matches(run: AslRun, path: Path) -> bool:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,12 @@ from asl_pinn.acquisition.protocol import MAX_SECONDS
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import IMAGE_EXTENSIONS, AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
+from asl_pinn.io.bids.participants import Constant, blood_of_participant
 from asl_pinn.io.bids.sidecar import Sidecar, number
 
 _USUAL_FIELD = 3.0
 _SIDECAR_KEYS = {"t1_blood": "T1Blood", "t1_tissue": "T1Tissue"}
 _MEANINGS = {"t1_blood": "T1 of arterial blood", "t1_tissue": "T1 of tissue"}
-
-
-class Constant(NamedTuple):
-    """A relaxation time and where it comes from.
-
-    Attributes
-    ----------
-    value : float
-        In seconds.
-    source : str
-        A flag, or a work and the field strength.
-    """
-
-    value: float
-    source: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +44,12 @@ class Relaxation:
     constants: dict[str, float | str]
 
 
+def field_strength(sidecar: Sidecar) -> float:
+    """Field strength of the scanner [T]; 3 T where none is stated."""
+    stated = sidecar.metadata.get("MagneticFieldStrength") is not None
+    return number(sidecar, "MagneticFieldStrength") if stated else _USUAL_FIELD
+
+
 def read_relaxation(
     run: AslRun,
     series: Image,
@@ -76,9 +68,10 @@ def read_relaxation(
     t1_tissue : float or Path or 'map' or None
         One T1 [s], an image of T1 [s], or 'map' for the participant's anat/*_T1map.nii[.gz].
     t1_blood : float or None
-        T1 of arterial blood [s].
+        T1 of arterial blood [s]; else that of the participant in participants.tsv, if it has one.
     notes : list of str
-        Gets a line where the field strength is not stated, or is another than 3 T.
+        Gets a line where the field strength is not stated, or is another than 3 T, or T1 of blood
+        is that of the participant.
 
     Returns
     -------
@@ -91,12 +84,15 @@ def read_relaxation(
         known at the field strength.
     """
     options = {"t1_blood": t1_blood, "t1_tissue": t1_tissue}
-    missing = [name for name, value in options.items() if value is None]
     constants = {
         name: _given(name, value)
         for name, value in options.items()
         if isinstance(value, (int, float))
     }
+    if t1_blood is None:
+        own = blood_of_participant(run, field_strength(run.sidecar), notes)
+        constants |= {} if own is None else {"t1_blood": own}
+    missing = [n for n, value in options.items() if value is None and n not in constants]
     if missing:
         constants |= _by_field_strength(run.sidecar, missing, notes)
     stated: dict[str, float | str] = {}
@@ -123,12 +119,12 @@ def _by_field_strength(
 ) -> dict[str, Constant]:
     """Constants that nobody gave; those of 3 T where no field strength is stated."""
     is_stated = sidecar.metadata.get("MagneticFieldStrength") is not None
-    field_strength = number(sidecar, "MagneticFieldStrength") if is_stated else _USUAL_FIELD
-    known = relaxation_times(field_strength)
+    field = field_strength(sidecar)
+    known = relaxation_times(field)
     if known is None:
         fields = ", ".join(f"{times.field_strength:g}" for times in RELAXATION_TIMES)
         raise InputError(
-            f"{sidecar.path}: MagneticFieldStrength is {field_strength:g} T, and T1 is known at "
+            f"{sidecar.path}: MagneticFieldStrength is {field:g} T, and T1 is known at "
             f"{fields} T alone; give {' and '.join(f'--{name}' for name in missing)} in seconds"
         )
     at_field = f"at {known.field_strength:g} T"

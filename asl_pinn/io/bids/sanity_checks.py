@@ -6,7 +6,7 @@ import numpy as np
 
 from asl_pinn.data import AslData
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.series import is_time_encoded
+from asl_pinn.io.bids.encoded import encoding_of, is_time_encoded
 from asl_pinn.io.bids.sidecar import Sidecar
 
 _LEAST_DEVIATIONS = 0.1
@@ -62,7 +62,7 @@ def check_differences(
 
 def _remedy(sidecar: Sidecar, types: Sequence[str]) -> str:
     if is_time_encoded(sidecar, types):
-        flipped = str(not sidecar.metadata.get("TimeEncodedSignFlip", False)).lower()
+        flipped = str(not encoding_of(sidecar, []).sign_flip).lower()
         return f"set TimeEncodedSignFlip to {flipped}, or correct the encoding matrix"
     if "control" in types:
         return "exchange control and label in the volume types of aslcontext.tsv"

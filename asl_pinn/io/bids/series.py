@@ -6,17 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from asl_pinn.acquisition import encoding
-from asl_pinn.acquisition.protocol import time_encoded_protocol
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
-from asl_pinn.io.bids.sidecar import Sidecar, flag, number, numbers, require
-from asl_pinn.io.bids.timing import (
-    bolus_duration,
-    check_seconds,
-    labeling_type,
-    volume_times,
-)
+from asl_pinn.io.bids.encoded import decoded, encoding_of, is_time_encoded
+from asl_pinn.io.bids.sidecar import Sidecar
+from asl_pinn.io.bids.timing import bolus_duration, labeling_type, volume_times
 from asl_pinn.io.bids.volume_types import is_perfusion
 
 _SAME_TIME = 4  # decimals of a second in which two delays must agree to be one
@@ -48,84 +42,6 @@ class Differences:
     variance: NDArray[np.float64] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class TimeEncoding:
-    """How the volumes of a time-encoded series were labelled.
-
-    Attributes
-    ----------
-    matrix : ndarray, shape (N, N - 1)
-        +1 for control, -1 for label, a row per image, a column per sub-bolus.
-    sign_flip : bool
-        True where the scanner acquired the complement.
-    label_duration : ndarray, shape (N - 1,)
-        Durations of the sub-boluses, earliest first [s].
-    """
-
-    matrix: NDArray[np.float64]
-    sign_flip: bool
-    label_duration: NDArray[np.float64]
-
-    @property
-    def all_control(self) -> NDArray[np.bool_]:
-        """Images in which every sub-bolus is a control, shape (N,)."""
-        return (self.matrix == (-1.0 if self.sign_flip else 1.0)).all(axis=1)
-
-    @property
-    def volume_types(self) -> list[str]:
-        """Volume types of one cycle of N images, as an aslcontext file lists them."""
-        return ["control" if control else "label" for control in self.all_control]
-
-
-def is_time_encoded(sidecar: Sidecar, types: Sequence[str]) -> bool:
-    """Whether a series has images that are yet to be decoded.
-
-    Parameters
-    ----------
-    sidecar : Sidecar
-        Of the series.
-    types : sequence of str
-        Volume types, from its aslcontext.
-
-    Returns
-    -------
-    bool
-        True where a matrix is stated and no volume is a difference already.
-    """
-    stated = {"TimeEncodedMatrixSize", "TimeEncodedMatrix"} & set(sidecar.metadata)
-    return bool(stated) and "deltam" not in types
-
-
-def time_encoding(sidecar: Sidecar) -> TimeEncoding:
-    """Time encoding that a sidecar states.
-
-    Parameters
-    ----------
-    sidecar : Sidecar
-        TimeEncodedMatrixSize (N) and TimeEncodedMatrixType ('hadamard', 'walsh', 'custom'),
-        or TimeEncodedMatrix (N rows of N - 1 entries +1 or -1), which wins;
-        TimeEncodedSubBolusDurations (N - 1 seconds, earliest first); TimeEncodedSignFlip.
-
-    Returns
-    -------
-    TimeEncoding
-
-    Raises
-    ------
-    InputError
-        If a key is missing, contradicts another or cannot be decoded.
-    """
-    matrix = _matrix(sidecar)
-    durations = numbers(sidecar, "TimeEncodedSubBolusDurations")
-    check_seconds(sidecar, "TimeEncodedSubBolusDurations", durations)
-    if len(durations) != matrix.shape[1]:
-        raise InputError(
-            f"{sidecar.path}: TimeEncodedSubBolusDurations has {len(durations)} values for the "
-            f"{matrix.shape[1]} sub-boluses of the encoding matrix"
-        )
-    return TimeEncoding(matrix, flag(sidecar, "TimeEncodedSignFlip", default=False), durations)
-
-
 def differences(
     values: NDArray[np.float32], types: Sequence[str], sidecar: Sidecar, notes: list[str]
 ) -> Differences:
@@ -154,9 +70,10 @@ def differences(
     used = is_perfusion(types)
     if labeling_type(sidecar) == "PASL":
         return _subtract_pulsed(values[..., used], kinds[used], types, sidecar)
-    durations = volume_times(sidecar, "LabelingDuration", types)[used]
+    encoded = is_time_encoded(sidecar, types)
+    durations = volume_times(sidecar, "LabelingDuration", types, zero=encoded)[used]
     plds = volume_times(sidecar, "PostLabelingDelay", types, zero=True)[used]
-    if is_time_encoded(sidecar, types):
+    if encoded:
         return _decode(values[..., used], kinds[used], durations, plds, sidecar, notes)
     return _subtract(values[..., used], kinds[used], durations, plds, sidecar)
 
@@ -242,24 +159,13 @@ def _decode(
     sidecar: Sidecar,
     notes: list[str],
 ) -> Differences:
-    encoded = time_encoding(sidecar)
-    size, n_sub_boluses = encoded.matrix.shape
+    """Differences of encoded images, by the delays of their trains."""
+    encoded = encoding_of(sidecar, notes)
+    size = len(encoded.matrix)
     if len(kinds) % size:
         raise InputError(
             f"{sidecar.path}: {len(kinds)} encoded volumes are no whole number of cycles "
             f"of {size} images"
-        )
-    for key, times in (("LabelingDuration", durations), ("PostLabelingDelay", plds)):
-        if np.ptp(times) > 10.0**-_SAME_TIME:
-            raise InputError(
-                f"{sidecar.path}: {key} varies between encoded volumes; state the one value "
-                "of the whole train"
-            )
-    total = encoded.label_duration.sum()
-    if abs(total - durations[0]) > 1e-3:
-        raise InputError(
-            f"{sidecar.path}: TimeEncodedSubBolusDurations add up to {total:g} s, but "
-            f"LabelingDuration is {durations[0]:g} s; they must agree"
         )
     n_cycles = len(kinds) // size
     if not np.array_equal(kinds, encoded.volume_types * n_cycles):
@@ -267,38 +173,30 @@ def _decode(
             "volume types of aslcontext.tsv differ from the rows of the encoding matrix; "
             "the matrix was used"
         )
-    cycles = values.reshape(*values.shape[:-1], n_cycles, size).mean(axis=-2)
-    scatter = _variance(values, [np.tile(np.eye(size, dtype=bool), n_cycles)])
-    protocol = time_encoded_protocol(encoded.label_duration, plds[0])
-    delta_m = encoding.decode(cycles, encoded.matrix, sign_flip=encoded.sign_flip)
+    timing = np.stack([durations, plds], axis=-1).reshape(n_cycles, -1)
+    _, first, train = np.unique(
+        timing.round(_SAME_TIME), axis=0, return_index=True, return_inverse=True
+    )
+    cycles = values.reshape(*values.shape[:-1], n_cycles, size)
+    controls, found = [], []
+    for cycle in np.sort(first):
+        members = train.ravel() == train.ravel()[cycle]
+        own = slice(cycle * size, (cycle + 1) * size)
+        mean = cycles[..., members, :].mean(axis=-2)
+        found.append(decoded(mean, encoded, durations[own], plds[own], int(members.sum()), sidecar))
+        controls.append(mean[..., encoded.all_control])
+    image = np.tile(np.arange(size), n_cycles) + size * np.repeat(train.ravel(), size)
+    scatter = _variance(values, [np.unique(image)[:, None] == image])
+    control = np.concatenate(controls, axis=-1)
+    delta_m, n_averages, own_durations, own_plds = (
+        np.concatenate(part, axis=-1) for part in zip(*found, strict=True)
+    )
     return Differences(
-        delta_m.astype(np.float32),
-        np.full(n_sub_boluses, n_cycles, np.float32),
-        protocol.label_duration,
-        protocol.pld,
-        cycles[..., encoded.all_control].mean(axis=-1) if encoded.all_control.any() else None,
+        delta_m,
+        n_averages,
+        own_durations,
+        own_plds,
+        control.mean(axis=-1) if control.shape[-1] else None,
         # a difference is the sum of all images of a cycle, times 2 / N
         None if scatter is None else scatter * 4.0 / size,
     )
-
-
-def _matrix(sidecar: Sidecar) -> NDArray[np.float64]:
-    try:
-        if sidecar.metadata.get("TimeEncodedMatrix") is not None:
-            matrix = encoding.check_matrix(sidecar.metadata["TimeEncodedMatrix"])
-        else:
-            order = require(sidecar, "TimeEncodedMatrixType")
-            if order == "custom":
-                require(sidecar, "TimeEncodedMatrix")
-            matrix = encoding.encoding_matrix(int(number(sidecar, "TimeEncodedMatrixSize")), order)
-    except InputError as error:
-        fault = str(error).removeprefix(f"{sidecar.path}: ")
-        raise InputError(f"{sidecar.path}: {fault}") from None
-    if "TimeEncodedMatrixSize" in sidecar.metadata:
-        size = number(sidecar, "TimeEncodedMatrixSize")
-        if size != len(matrix):
-            raise InputError(
-                f"{sidecar.path}: TimeEncodedMatrixSize is {size:g}, "
-                f"but the encoding matrix has {len(matrix)} rows"
-            )
-    return matrix

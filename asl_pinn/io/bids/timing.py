@@ -157,10 +157,11 @@ def labeling_type(sidecar: Sidecar) -> str:
     InputError
         If it is not stated, or another.
     """
-    kind = require(sidecar, "ArterialSpinLabelingType")
+    stated = require(sidecar, "ArterialSpinLabelingType")
+    kind = stated.upper() if isinstance(stated, str) else stated
     if kind not in LABELING_TYPES:
         raise InputError(
-            f"{sidecar.path}: ArterialSpinLabelingType is {brief(kind)}; "
+            f"{sidecar.path}: ArterialSpinLabelingType is {brief(stated)}; "
             f"use {', '.join(LABELING_TYPES)}"
         )
     return str(kind)

@@ -20,14 +20,11 @@ from asl_pinn.data import check_fractions
 from asl_pinn.errors import InputError
 from asl_pinn.io.bids.dataset import AslRun
 from asl_pinn.io.bids.images import Image, check_same_grid, load_image
-from asl_pinn.io.bids.inheritance import file_entities
-from asl_pinn.io.bids.relaxation import Relaxation
-from asl_pinn.io.bids.sidecar import number
+from asl_pinn.io.bids.places import anatomy_folders, is_of_run
+from asl_pinn.io.bids.relaxation import Relaxation, field_strength
 
 Source = Path | Literal["derivatives", "t1"]
 """Where fractions come from: an image, the dataset's derivatives, or the map of T1."""
-
-_OF_ASL = ("asl", "aslref", "perf")  # labels of `space` that name the grid of the series
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +90,7 @@ def read_fractions(
     if gm is None and wm is None:
         return Fractions()
     if gm == "derivatives" and wm is None:
-        found = _find(run, series, notes)
+        found = read_derived_fractions(run, series, notes)
     elif gm == "t1" and wm in (None, "t1"):
         if relaxation.t1_map is None:
             raise InputError("--gm=t1 needs a map of T1: give --t1_tissue=map, or an image of it")
@@ -149,8 +146,22 @@ def fractions_from_t1(
     return gm, wm
 
 
-def _find(run: AslRun, series: Image, notes: list[str]) -> Fractions:
-    """The one pair of maps among the derivatives that is on the grid of the series."""
+def read_derived_fractions(run: AslRun, series: Image, notes: list[str]) -> Fractions:
+    """The one pair of maps among the derivatives that is on the grid of the series.
+
+    Parameters
+    ----------
+    run : AslRun
+    series : Image
+        The ASL series.
+    notes : list of str
+        Gets a line for maps that cannot be used.
+
+    Returns
+    -------
+    Fractions
+        Empty where there is none, or several are equally good.
+    """
     found: list[Fractions] = []
     for gm in _candidates(run):
         try:
@@ -165,18 +176,43 @@ def _find(run: AslRun, series: Image, notes: list[str]) -> Fractions:
 
 def _candidates(run: AslRun) -> Iterator[Path]:
     """Maps of grey matter in derivatives/*/<folder of the run> and in anat beside it."""
-    for folder in (run.folder, run.folder.parent / "anat"):
-        for place in sorted(run.bids_dir.glob(f"derivatives/*/{folder.as_posix()}")):
-            for path in sorted(place.glob("*_label-GM*_probseg.nii*")):
-                entities = file_entities(path)
-                # An anatomical scan has labels of its own, and the grid tells whether it fits.
-                shared = ("sub", "ses") if folder.name == "anat" else tuple(entities)
-                if entities.get("space", "asl").lower() in _OF_ASL and all(
-                    run.entities.get(key) == entities[key]
-                    for key in shared
-                    if key in entities and key not in ("desc", "label", "space")
-                ):
-                    yield path
+    for place, shared in anatomy_folders(run):
+        for path in sorted(place.glob("*_label-GM*_probseg.nii*")):
+            if is_of_run(run, path, shared, ("desc", "label", "space")):
+                yield path
+
+
+def known_fractions(
+    run: AslRun, series: Image, fractions: Fractions, relaxation: Relaxation
+) -> Fractions:
+    """Fractions for what serves a fit without being part of its model, as far as they are known.
+
+    Parameters
+    ----------
+    run : AslRun
+    series : Image
+        The ASL series.
+    fractions : Fractions
+        Of the model, if it has some.
+    relaxation : Relaxation
+        Of the run.
+
+    Returns
+    -------
+    Fractions
+        Those of the model; else those among the derivatives; else those that a map of T1 tells;
+        empty where nothing is known, or T1 of pure tissue at the field strength.
+    """
+    known = relaxation_times(field_strength(run.sidecar))
+    if fractions.gm is not None or known is None:
+        return fractions
+    found = read_derived_fractions(run, series, [])
+    if found.gm is None and relaxation.t1_map is not None:
+        grey, white = fractions_from_t1(
+            relaxation.t1_tissue, known.t1_tissue, known.t1_white_matter
+        )
+        found = Fractions(grey.astype(np.float32), white.astype(np.float32))
+    return dataclasses.replace(found, t1_gm=known.t1_tissue, t1_wm=known.t1_white_matter)
 
 
 def _load(gm: Path, wm: Path, series: Image) -> Fractions:
@@ -200,13 +236,12 @@ def _load(gm: Path, wm: Path, series: Image) -> Fractions:
 
 def _pure_t1(run: AslRun) -> tuple[float, float, dict[str, float | str]]:
     """T1 of grey and of white matter by the field strength; of 3 T where none is stated."""
-    stated = run.sidecar.metadata.get("MagneticFieldStrength") is not None
-    field_strength = number(run.sidecar, "MagneticFieldStrength") if stated else 3.0
-    known = relaxation_times(field_strength)
+    field = field_strength(run.sidecar)
+    known = relaxation_times(field)
     if known is None:
         fields = ", ".join(f"{times.field_strength:g}" for times in RELAXATION_TIMES)
         raise InputError(
-            f"{run.sidecar.path}: MagneticFieldStrength is {field_strength:g} T, and T1 of pure "
+            f"{run.sidecar.path}: MagneticFieldStrength is {field:g} T, and T1 of pure "
             f"grey and white matter is known at {fields} T alone; choose --model=buxton"
         )
     source = f"{known.tissue_source}, at {known.field_strength:g} T"

@@ -17,12 +17,15 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.data import AslData, Maps, Phantom, Status
 from asl_pinn.errors import InputError
 from asl_pinn.io.atomic import json_bytes, nifti_bytes, sha256, write_files
-from asl_pinn.io.bids.series import time_encoding
+from asl_pinn.io.bids.encoded import encoding_of, sub_bolus_durations
 from asl_pinn.io.bids.sidecar import Sidecar, read_json
 from asl_pinn.models import KineticModel, Parameter, get
 from asl_pinn.models.partial_volume import TISSUE_LABELS
 
-BIDS_VERSION = "1.10.0"
+BIDS_VERSION = "1.11.0"
+SOURCE_DATASET = "raw"
+"""Name by which maps refer to the dataset that they were made from."""
+
 SIMULATION_NAME = "asl_pinn simulation"
 
 _STATUS = {
@@ -110,7 +113,8 @@ def write_maps(
     maps : Maps
         Values, status and standard deviations; samples and history are not written.
     provenance : mapping, optional
-        Further keys of every sidecar: options, version, seed, sources.
+        Further keys of every sidecar: options, version, seed, sources. 'InputDataset' is what the
+        dataset of maps links to, by the name that sources have.
     extra_files : mapping of str to bytes, optional
         Further files by what follows the stem, {'_desc-nlls_cbf.png': ...}.
 
@@ -153,7 +157,8 @@ def write_maps(
     del contents[seal]
     outputs = {path.name: sha256(content) for path, content in contents.items()}
     if not holds_derivatives(output_dir):
-        contents |= _derivatives(output_dir, "asl_pinn perfusion maps")
+        source = (provenance or {}).get("InputDataset")
+        contents |= _derivatives(output_dir, "asl_pinn perfusion maps", source)
     first = _described(maps.model.parameters[0], _OF_KIND[""])
     contents[seal] = json_bytes({**first, **common, "Outputs": outputs})
     earlier = _earlier_files(base)
@@ -428,7 +433,9 @@ def _encoded_sidecar(
         raise InputError("encoding: a pulsed bolus cannot be time-encoded; leave `images` out")
     durations = data.protocol.label_duration
     keys = {"TimeEncodedSubBolusDurations": durations.tolist(), **encoding}
-    encoded = time_encoding(Sidecar(Path("encoding"), keys))
+    sidecar = Sidecar(Path("encoding"), keys)
+    encoded = encoding_of(sidecar, [])
+    sub_bolus_durations(sidecar, encoded.matrix.shape[1])
     n_cycles, rest = divmod(n_volumes, len(encoded.matrix))
     if rest or not n_cycles:
         raise InputError(
@@ -460,11 +467,23 @@ def _float32(volume: FloatArray) -> NDArray[np.float32]:
     return np.asarray(volume, dtype=np.float32)
 
 
-def _derivatives(folder: Path, name: str) -> dict[Path, bytes]:
+def _derivatives(folder: Path, name: str, source: Path | str | None = None) -> dict[Path, bytes]:
+    description = _dataset(name, "derivative")
+    if source is not None:
+        link = _link(folder, Path(source))
+        description |= {"SourceDatasets": [{"URL": link}], "DatasetLinks": {SOURCE_DATASET: link}}
     return {
         folder / ".bidsignore": _BIDSIGNORE.encode(),
-        folder / "dataset_description.json": json_bytes(_dataset(name, "derivative")),
+        folder / "dataset_description.json": json_bytes(description),
     }
+
+
+def _link(folder: Path, source: Path) -> str:
+    """Where a dataset is from the folder of another: relative inside it, as both move together."""
+    here, there = folder.absolute(), source.absolute()
+    if here.is_relative_to(there):
+        return "/".join([".."] * len(here.relative_to(there).parts)) or "."
+    return there.as_uri()
 
 
 def _dataset(name: str, kind: str) -> dict[str, Any]:

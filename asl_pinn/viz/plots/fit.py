@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from asl_pinn.acquisition.protocol import Protocol
 from asl_pinn.arrays import FloatArray
@@ -70,6 +71,67 @@ def histogram_figure(maps: Maps, regions: Regions) -> Figure:
         for ax in axes[len(parameters) :]:
             ax.axis("off")
         return figure
+
+
+def mean_curve_figure(data: AslData, maps: Maps, images: FloatArray, regions: Regions) -> Figure:
+    """Mean signal of each region, measured and fitted, by the time since labelling began.
+
+    Parameters
+    ----------
+    data : AslData
+        What was fitted.
+    maps : Maps
+        Result of an estimator on it.
+    images : ndarray, shape (X, Y, Z, D)
+        What the model predicts, from `asl_pinn.evaluation.prediction.predicted` [unit of delta_m].
+    regions : Regions
+        By which to average.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Means over the voxels of each region that have an estimate, in percent of M0: points are
+        measured, with intervals of 95 % of the mean where the noise is known; lines are fitted,
+        with the quartiles over the voxels as shades.
+    """
+    m0 = np.where(data.m0 > 0.0, data.m0, np.nan)[..., None]
+    measured, fitted = (100.0 * volumes / m0 for volumes in (data.delta_m, images))
+    where = maps.estimated() & np.isfinite(measured).all(axis=-1) & np.isfinite(fitted).all(axis=-1)
+    t = np.asarray(data.protocol.t)
+    order = np.argsort(t, kind="stable")
+    with matplotlib.rc_context(STYLE):
+        figure = Picture(figsize=(8.5, 3.2), layout="constrained")
+        ax = figure.subplots()
+        ax.axhline(0.0, color="0.7", linewidth=0.6)
+        for (region, mask), colour, line, marker in zip(
+            regions.masks.items(), COLOURS, _LINES, "os^D", strict=False
+        ):
+            chosen = mask & where
+            if not chosen.any():
+                continue
+            means = measured[chosen].mean(axis=0)[order]
+            first, third = np.percentile(fitted[chosen], [25.0, 75.0], axis=0)[:, order]
+            ax.fill_between(t[order], first, third, color=colour, alpha=0.15, linewidth=0.0)
+            curve = fitted[chosen].mean(axis=0)[order]
+            ax.plot(t[order], curve, line, color=colour, label=f"{region}, fitted")
+            errors = _error_of_mean(data, maps, chosen)
+            bars = None if errors is None else 1.96 * errors[order]
+            ax.errorbar(
+                t[order], means, bars, fmt=marker, color=colour, markersize=4.0, label=region
+            )
+        ax.set_xlabel("time from the start of the bolus to readout [s]")
+        ax.set_ylabel(r"mean $\Delta M$ / M0 [%]")
+        if ax.get_legend_handles_labels()[0]:
+            figure.legend(frameon=False, ncols=2, loc="outside upper right")
+        return figure
+
+
+def _error_of_mean(data: AslData, maps: Maps, where: NDArray[np.bool_]) -> FloatArray | None:
+    """Standard error of the mean of the differences over voxels, from the noise [% of M0]."""
+    if maps.noise_sd is None:
+        return None
+    one = 100.0 * maps.noise_sd * np.sqrt(np.mean(1.0 / data.m0[where] ** 2) / where.sum())
+    return one / np.sqrt(np.asarray(data.n_averages, np.float64))
 
 
 def fit_figure(data: AslData, maps: Maps, images: FloatArray) -> Figure:

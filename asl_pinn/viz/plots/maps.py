@@ -20,6 +20,7 @@ from asl_pinn.viz.plots.style import STYLE, Picture, axis_label, colour_ends, li
 
 _BACKGROUND = "0.93"
 _MOST_SLICES = 6
+_LEAST_HEIGHT = 1.6  # of a panel [inch], so that the label of its colour bar fits beside it
 
 
 def map_figure(
@@ -49,7 +50,9 @@ def map_figure(
     -------
     matplotlib.figure.Figure
         One row per map, up to six axial slices evenly spaced over those with brain, left on the
-        left. Colours end at 0, or percentile 1 of times, and at percentile 99.
+        left. Colours are those of each parameter, the same in all pictures, with arrows where
+        there are values beyond; of standard deviations, and of parameters without such ends, they
+        end at 0, or percentile 1 of times, and at percentile 99.
 
     Raises
     ------
@@ -102,8 +105,8 @@ def comparison_figure(truth: Phantom, estimates: Mapping[str, Maps], title: str 
     matplotlib.figure.Figure
         Columns are the truth and each estimate. Rows are the maps of all parameters of the
         estimates' models, then their errors relative to the truth, with the median of the
-        absolute errors in the slice. A row shares its colours, which end at 0, or percentile 1 of
-        times, and percentile 99 of the truth, and at percentile 95 of the absolute errors.
+        absolute errors in the slice. A row shares its colours, which are those of
+        `map_figure`, and end at percentile 95 of the absolute errors.
 
     Raises
     ------
@@ -181,7 +184,7 @@ def panels(
     n_rows: int, n_columns: int, width: float, pictures: FloatArray, aspect: float
 ) -> tuple[Figure, NDArray[np.object_]]:
     """Figure with panels of a width [inch] and the proportions of pictures of shape (N, Y, X)."""
-    height = width * aspect * pictures.shape[1] / pictures.shape[2]
+    height = max(width * aspect * pictures.shape[1] / pictures.shape[2], _LEAST_HEIGHT)
     size = (n_columns * (width + 0.06) + 1.0, n_rows * (height + 0.12) + 0.6)
     figure = Picture(figsize=size, layout="constrained")
     return figure, figure.subplots(n_rows, n_columns, squeeze=False)

@@ -75,9 +75,11 @@ def colour_ends(
     Returns
     -------
     tuple of float
-        The lower end is 0 for amounts of perfusion or blood; times and what may be negative, whose
-        0 is no baseline, begin at percentile 1.
+        Those of the parameter, if it has some. Else the lower end is 0 for amounts of perfusion or
+        blood; times and what may be negative, whose 0 is no baseline, begin at percentile 1.
     """
+    if parameter.shown is not None:
+        return parameter.shown
     zero_based = parameter.unit != "s" and not parameter.kinked and parameter.link != "identity"
     return limits(values, None if zero_based else 100.0 - high, high)
 

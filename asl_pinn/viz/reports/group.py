@@ -21,6 +21,7 @@ from asl_pinn.io.atomic import write_bytes
 from asl_pinn.io.bids import desc_label, map_base
 from asl_pinn.io.bids.images import load_image
 from asl_pinn.io.bids.sidecar import read_json
+from asl_pinn.io.bids.tables import MISSING, as_number, read_table
 from asl_pinn.models import Parameter
 from asl_pinn.models.partial_volume import TISSUE_LABELS
 from asl_pinn.viz import plots
@@ -34,6 +35,25 @@ _THUMBNAIL = 330  # pixels
 _LEAST_FITTED = 0.8
 _OUTLYING = 3.5
 _LEAST_GROUP = 5
+METRICS = {
+    "mean_cbf": "mean CBF [mL/100g/min]",
+    "mean_gm_cbf": "mean GM CBF [mL/100g/min]",
+    "spatial_cov_gm_cbf": "spatial CoV of GM CBF",
+    "ratio_gm_wm_cbf": "CBF of GM over WM",
+    "qei_cbf": "QEI",
+    "tsnr": "tSNR",
+    "explained_variance": "explained variance",
+    "percentage_outliers": "outliers [%]",
+    "mean_fd": "mean FD [mm]",
+}
+"""Columns of the tables of quality that the page draws, and what it calls them."""
+
+COMPARED = {
+    "mean_gm_cbf": "mean GM CBF\n[mL/100g/min]",
+    "mean_gm_att": "mean GM ATT [s]",
+}
+"""Columns that are drawn against what is known of the participants."""
+
 _BY_PARAMETER = ("Bounds", "Priors", "Fixed")  # keys of a sidecar
 
 
@@ -63,6 +83,8 @@ class GroupMember:
         Model and options of the estimator that it was made with.
     fault : str
         Why its maps cannot be read; '' where they can.
+    quality : dict of str to str
+        Row of its table of quality, by column; empty where there is none.
     """
 
     name: str
@@ -75,9 +97,15 @@ class GroupMember:
     aspect: float
     options: dict[str, Any]
     fault: str = ""
+    quality: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Path:
+def write_group_page(
+    output_dir: Path,
+    method: str,
+    model_name: str = "",
+    participants: Mapping[str, Mapping[str, str]] | None = None,
+) -> Path:
     """Write the page about all results of a method in a folder of derivatives, if it would differ.
 
     Parameters
@@ -88,6 +116,8 @@ def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Pat
         Name of the estimator.
     model_name : str
         Model of the present run, which may be one that is not registered.
+    participants : mapping of str to mapping, optional
+        What is known of each, by 'sub-01' and column of participants.tsv.
 
     Returns
     -------
@@ -101,7 +131,8 @@ def write_group_page(output_dir: Path, method: str, model_name: str = "") -> Pat
     """
     label = desc_label(method)
     path = output_dir / f"group_desc-{label}_report.html"
-    page = group_page(read_group(output_dir, label, model_name), method).encode()
+    members = read_group(output_dir, label, model_name)
+    page = group_page(members, method, participants).encode()
     if not path.is_file() or path.read_bytes() != page:
         write_bytes(path, page)
     return path
@@ -146,7 +177,11 @@ def read_group(output_dir: Path, label: str, model_name: str = "") -> list[Group
     return sorted(members, key=lambda member: member.name)
 
 
-def group_page(members: Sequence[GroupMember], method: str) -> str:
+def group_page(
+    members: Sequence[GroupMember],
+    method: str,
+    participants: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
     """Page that lists runs with medians, a picture and a link each.
 
     Parameters
@@ -155,6 +190,8 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
         The runs.
     method : str
         Name of the estimator.
+    participants : mapping of str to mapping, optional
+        What is known of each, by 'sub-01' and column of participants.tsv.
 
     Returns
     -------
@@ -164,13 +201,14 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
     parameters = unite(member.parameters for member in members)
     remarks = _remarks(members, parameters)
     ends = {p.name: _shared_ends(members, p) for p in parameters}
+    verdicts = int(any(_verdict(member) != MISSING for member in members))
     rows = [
         {
             "name": member.name,
             "report": member.report,
             "picture": _picture(member, parameters, ends),
             "remarks": said,
-            "numbers": _numbers(member, parameters),
+            "numbers": _numbers(member, parameters) + verdicts * [_verdict(member)],
         }
         for member, said in zip(members, remarks, strict=True)
     ]
@@ -178,13 +216,18 @@ def group_page(members: Sequence[GroupMember], method: str) -> str:
     maps = f"maps of {', '.join(p.symbol for p in parameters)}"
     headings = [p.heading for p in parameters]
     overview = _overview(members, parameters, ends, remarked) if parameters else None
+    table = [member.quality for member in members]
+    spread = plots.distribution_figure(table, remarked, METRICS)
+    compared = plots.covariate_figure(table, participants or {}, COMPARED)
     return render(
         "group.html",
         title="Group",
         method=method,
         n_remarked=int(remarked.sum()),
         overview=overview and plots.png(overview),
-        header=["", "run", maps, *headings, "voxels", "fitted"],
+        spread=spread and plots.png(spread),
+        compared=compared and plots.png(compared),
+        header=["", "run", maps, *headings, "voxels", "fitted", *verdicts * ["verdict"]],
         width=_THUMBNAIL,
         rows=rows,
     )
@@ -203,7 +246,7 @@ def _read_or_note(output_dir: Path, folder: Path, name: str, *others: Any) -> Gr
         return _read_member(output_dir, folder, name, *others)
     except (InputError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         fault = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-        return GroupMember(name, None, (), {}, 0, 0.0, {}, 1.0, {}, one_line(fault))
+        return GroupMember(name, None, (), {}, 0, 0.0, {}, 1.0, {}, fault=one_line(fault))
 
 
 def _read_member(
@@ -253,7 +296,14 @@ def _read_member(
         slices={key: side_by_side(image.values) for key, image in images.items()},
         aspect=view.aspect,
         options=_options(record),
+        quality=_quality(folder / f"{base}_qc.tsv"),
     )
+
+
+def _quality(table: Path) -> dict[str, str]:
+    """Row of the table of quality of a run; none of one that an earlier version made."""
+    rows = read_table(table) if table.is_file() else []
+    return rows[0] if rows else {}
 
 
 def _options(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,19 +333,29 @@ def _remarks(members: Sequence[GroupMember], parameters: Sequence[Parameter]) ->
             said.append(
                 f"only {100.0 * member.fitted:.0f} % of the voxels fitted within the bounds"
             )
-    for p in parameters:
-        medians = _quartiles(members, p)[:, 1]
-        known = medians[np.isfinite(medians)]
-        if len(known) < _LEAST_GROUP:
-            continue
-        centre = np.median(known)
-        # 1.4826: the median absolute deviation of a normal distribution over its SD
-        sd = 1.4826 * np.median(np.abs(known - centre))
-        for median, said in zip(medians, remarks, strict=True):
-            if abs(median - centre) > _OUTLYING * sd:
-                side = "above" if median > centre else "below"
-                said.append(f"{p.symbol} is far {side} the others")
+    numbers = {p.symbol: _quartiles(members, p)[:, 1] for p in parameters} | {
+        label: np.array([as_number(m.quality.get(column)) for m in members], np.float64)
+        for column, label in METRICS.items()
+    }
+    for label, values in numbers.items():
+        for side, said in zip(_far(values), remarks, strict=True):
+            if side:
+                said.append(f"{label.partition(' [')[0]} is far {side} the others")
     return remarks
+
+
+def _far(values: FloatArray) -> list[str]:
+    """On which side of the others each value is an outlier: 'above', 'below', or ''."""
+    known = values[np.isfinite(values)]
+    if len(known) < _LEAST_GROUP:
+        return [""] * len(values)
+    centre = np.median(known)
+    # 1.4826: the median absolute deviation of a normal distribution over its SD
+    far = _OUTLYING * 1.4826 * np.median(np.abs(known - centre))
+    return [
+        "" if not abs(value - centre) > far else "above" if value > centre else "below"
+        for value in values
+    ]
 
 
 def _quartiles(members: Sequence[GroupMember], parameter: Parameter) -> FloatArray:
@@ -381,5 +441,9 @@ def _numbers(member: GroupMember, parameters: Sequence[Parameter]) -> list[str]:
             first, median, third = (f"{value:.{p.digits}f}" for value in values)
             cells.append(f"{median} ({first} to {third})")
         else:
-            cells.append("n/a")
+            cells.append(MISSING)
     return [*cells, str(member.n_voxels), f"{100.0 * member.fitted:.0f} %"]
+
+
+def _verdict(member: GroupMember) -> str:
+    return member.quality.get("verdict", MISSING)

@@ -42,7 +42,7 @@ def methods_text(
         What made it.
     provenance : mapping of str to Any
         'Options' of the estimator; 'T1BloodSource' and 'T1TissueSource' where the values of T1
-        come from a work.
+        come from a work; what was done to M0, as the sidecars state it.
 
     Returns
     -------
@@ -71,6 +71,7 @@ def methods_text(
         _chosen(maps),
         "It was scaled by the M0 of each voxel, assuming "
         f"{enumerated(_assumed(data, model, provenance))}.",
+        _m0(provenance),
         regressed,
         _held_sentence(model),
         _bounds_sentence(data, model, estimator.weak_priors),
@@ -184,6 +185,28 @@ def _assumed(data: AslData, model: KineticModel, provenance: Mapping[str, Any]) 
         )
     inferred = {*model.names, *(p.name for p, _ in _held(model))}
     return [text for name, text in constants.items() if name not in inferred]
+
+
+def _m0(provenance: Mapping[str, Any]) -> str:
+    """What was done to M0."""
+    done = []
+    percent = provenance.get("M0RelaxationCorrectionPercent", 0.0)
+    if percent:
+        times = np.unique(provenance["M0RepetitionTime"])
+        done.append(
+            f"corrected for incomplete relaxation at {_listed('repetition time', times)} (by "
+            f"{percent:.3g} % in the median)"
+        )
+    rim, fwhm = (provenance.get(key, 0) for key in ("M0RimVoxels", "M0SmoothingFWHM"))
+    if rim:
+        done.append(f"extrapolated into the outermost {rim} voxel{'' if rim == 1 else 's'}")
+    if fwhm:
+        done.append(f"smoothed by a Gaussian of {fwhm:g} mm FWHM")
+    tissue = provenance.get("M0Reference", "voxel")
+    if tissue != "voxel":
+        name = {"csf": "cerebrospinal fluid", "wm": "white matter"}[tissue]
+        done.append(f"taken from {provenance['M0ReferenceVoxels']} voxels of {name}")
+    return f"M0 was {enumerated(done)}." if done else ""
 
 
 def _regressed(model: KineticModel, options: Mapping[str, Any], works: list[str]) -> str:

@@ -40,11 +40,16 @@ _POOR_FIT = 3.0
 _CRUSHING = {None: "not stated", True: "yes", False: "no"}
 
 _CAPTIONS = {
-    "maps": "Maps; the line is the outline of the mask.",
+    "maps": "Maps; the line is the outline of the mask. Colours are the same in all reports; "
+    "arrows mark values beyond.",
     "histograms": "Distribution over the voxels fitted within the bounds.",
     "uncertainty": "Standard deviations of the maps.",
     "probability": "Probability that a voxel has the component that most voxels lack, from its "
     "own data; how many have it is told by all voxels.",
+    "inputs": "M0 and the mean difference; the line is the outline of the mask.",
+    "history": "Course of the fit, step by step.",
+    "curves": "Mean signal of each region: points are measured, with intervals of 95 % of the mean "
+    "where the noise is known; lines are fitted, with the quartiles over the voxels as shades.",
     "status": "What became of each voxel of the mask.",
     "residuals": "Measured minus fitted, in the slice with most brain, volume by volume; below, "
     "medians and quartiles. Structure in the residuals is not noise: motion, vessels, or a model "
@@ -66,6 +71,7 @@ def report_files(
     provenance: Mapping[str, Any],
     notes: Sequence[str] = (),
     grey_matter: NDArray[np.bool_] | None = None,
+    images: FloatArray | None = None,
 ) -> dict[str, bytes]:
     """Make the picture and the page of a result.
 
@@ -79,6 +85,8 @@ def report_files(
         As for `html_report`.
     grey_matter : ndarray of bool, shape (X, Y, Z), optional
         Grey matter, where it is known.
+    images : ndarray, shape (X, Y, Z, D), optional
+        What the result predicts, if that is there already [unit of delta_m].
 
     Returns
     -------
@@ -87,7 +95,7 @@ def report_files(
     """
     title = Path(data.stem).name
     regions = find_regions(data, grey_matter)
-    images = predicted(data, maps)
+    images = predicted(data, maps) if images is None else images
     figures = report_figures(data, maps, images, regions, f"{title}, {maps.method}")
     page = html_report(
         data,
@@ -127,7 +135,8 @@ def report_figures(
     dict of str to bytes
         PNG files: 'maps', 'uncertainty' where there are standard deviations, 'probability' where
         the model has a sparse component, 'status',
-        'histograms', 'fit', and 'residuals' of several delays, as one is fitted exactly.
+        'histograms', 'fit', 'curves' and 'residuals' of several delays, as one is fitted
+        exactly, 'inputs', and 'history' where the method recorded its course.
     """
     figures = {"maps": plots.map_figure(maps, data.mask, title=title)}
     if maps.sd:
@@ -140,7 +149,12 @@ def report_figures(
     figures["histograms"] = plots.histogram_figure(maps, regions)
     figures["fit"] = plots.fit_figure(data, maps, images)
     if data.protocol.n_delays > 1:
+        figures["curves"] = plots.mean_curve_figure(data, maps, images, regions)
         figures["residuals"] = plots.residual_figure(data, maps, images, regions)
+    figures["inputs"] = plots.input_figure(data)
+    course = plots.history_figure(maps.history)
+    if course is not None:
+        figures["history"] = course
     return {name: plots.png(figure) for name, figure in figures.items()}
 
 

@@ -22,6 +22,8 @@ from asl_pinn.workflow.run import quantify
 
 USAGE = "[--output_dir=out/demo] [--methods=nlls,spatial-map,neural-field]"
 
+ARGUMENTS: dict[str, str] = {}
+
 _TSNR = 1.5
 
 
@@ -53,14 +55,13 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     (asl_run,) = bids.find_runs(simulated)
     reading = provenance.reading(t1_tissue="map")
     data, notes = bids.read_run(asl_run, **reading)
+    anatomy = bids.read_anatomy(asl_run, data, (), [])
     maps = {}
     for method, estimator in estimators.items():
         config = Config(method, estimator.options(), reading=reading)
         origin = provenance.describe(config, asl_run.bids_dir, notes, data)
         context = config.context(progress=True)
-        maps[method], _ = quantify(
-            data, notes, config, origin, quantified, context, phantom.grey_matter
-        )
+        maps[method], _ = quantify(data, notes, config, origin, quantified, context, anatomy)
     scored = evaluate(quantified, simulated / "derivatives" / "truth")
     write_json(output_dir / "scores.json", as_json(scored))
     title = f"Phantom mni, central slice, tSNR {_TSNR}"

@@ -1,6 +1,7 @@
 """`asl-pinn evaluate`."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,17 @@ from asl_pinn.evaluation.metrics import scores
 from asl_pinn.io.atomic import write_json
 from asl_pinn.io.bids.images import check_same_grid, load_image
 from asl_pinn.models.partial_volume import TISSUE_LABELS
+from asl_pinn.workflow.columns import aligned
 from asl_pinn.workflow.commands import flag_help
 from asl_pinn.workflow.commands.arguments import positional
-from asl_pinn.workflow.tables import aligned
 
 USAGE = "ESTIMATE_DIR TRUTH_DIR [--output=FILE.json]"
+
+ARGUMENTS = {
+    "ESTIMATE_DIR": "Folder with maps, sub-*_desc-<method>_<suffix>.nii.gz, at any depth.",
+    "TRUTH_DIR": "Folder with the truth, sub-*_desc-truth_<suffix>.nii.gz, and the masks, "
+    "sub-*_desc-brain_mask.nii.gz.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,20 +52,16 @@ class Scored:
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command."""
-    flags.DEFINE_string(
-        "output",
-        None,
-        "JSON file to write the scores to.",
-        flag_values=values,
-        module_name=flag_help.COMMON,
-    )
+    to: dict[str, Any] = {"flag_values": values, "module_name": flag_help.COMMON}
+    flags.DEFINE_string("output", None, "JSON file to write the scores to.", **to)
+    flags.DEFINE_bool("json", False, "Print the scores as JSON in place of a table.", **to)
 
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Print the scores, and write them where asked to."""
     estimate_dir, truth_dir = positional(arguments, USAGE, 2)
     scored = evaluate(Path(estimate_dir), Path(truth_dir))
-    print(table(scored))
+    print(json.dumps(as_json(scored)) if values.json else table(scored))
     if values.output is not None:
         write_json(Path(values.output), as_json(scored))
     return 0

@@ -71,7 +71,7 @@ def explain(flag: flags.Flag[Any]) -> str:
     sentences = [" ".join(said.split())]
     if choices:
         sentences.insert(0, f"One of {', '.join(choices)}.")
-    if flag.default is not False and flag.default not in (None, []):
+    if flag.default not in (None, []):
         sentences.append(f"Default: {str(flag.default_as_str).strip(chr(39))}.")
     return " ".join(sentences)
 

@@ -6,12 +6,15 @@ from typing import Any
 
 from absl import flags
 
+from asl_pinn.acquisition.calibration import Calibration
+from asl_pinn.estimators.options import define_flags as define_option_flags
 from asl_pinn.workflow.commands import flag_help
 from asl_pinn.workflow.commands.arguments import positional
 from asl_pinn.workflow.commands.quantify import define_participants, define_reading_flags
-from asl_pinn.workflow.commands.quantify_jobs import participant_labels
 
 USAGE = "BIDS_DIR [--participant_label=01] [--mask=FILE] ..."
+
+ARGUMENTS = {"BIDS_DIR": "A BIDS dataset, with dataset_description.json."}
 
 SOME_FAULTY = 1
 
@@ -21,20 +24,19 @@ def define_flags(values: flags.FlagValues) -> None:
     to: dict[str, Any] = {"flag_values": values, "module_name": flag_help.COMMON}
     define_participants(to)
     define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
+    define_option_flags({"calibration": Calibration}, values, "{}")
 
 
 def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     """Print how each run is read; status 1 where one cannot be quantified."""
     # These import nibabel, for which --help does not wait.
     from asl_pinn.io import bids
-    from asl_pinn.workflow import provenance
+    from asl_pinn.workflow.commands.quantify_jobs import participant_labels, reading_from_flags
     from asl_pinn.workflow.inspection import describe, inspect_run
 
     labels = participant_labels(arguments[1:], values)
     (bids_dir,) = positional(arguments[:1] if labels else arguments, USAGE, 1)
-    reading = provenance.reading(
-        values.mask, values.t1_tissue, values.t1_blood, values.gm, values.wm, values.keep_sign
-    )
+    reading = reading_from_flags(values, values.gm)
     faulty = False
     for found in bids.find_runs(Path(bids_dir), labels):
         inspected = inspect_run(found, reading)

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from asl_pinn.acquisition.calibration import Calibration
 from asl_pinn.errors import InputError
 from asl_pinn.estimators.options import define_flags as define_option_flags
 from asl_pinn.estimators.registry import (
@@ -23,12 +24,23 @@ USAGE = (
     "[--model=auto] ...; or --from=SIDECAR [OUTPUT_DIR]"
 )
 
+ARGUMENTS = {
+    "BIDS_DIR": "A BIDS dataset, with dataset_description.json and sub-*/perf/*_asl.nii.gz.",
+    "OUTPUT_DIR": "Folder of the maps, reports and tables, a BIDS derivatives dataset; made where "
+    "there is none.",
+    "participant|group": "participant: quantify runs, and bring the page and the tables about all "
+    "up to date. group: the page and the tables alone.",
+}
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command, the options of every method among them."""
     _define_common_flags({"flag_values": values, "module_name": flag_help.COMMON})
-    define_reading_flags({"flag_values": values, "module_name": flag_help.READING})
+    reading = {"flag_values": values, "module_name": flag_help.READING}
+    define_reading_flags(reading)
+    _define_rois(reading)
     _define_method_flags({"flag_values": values, "module_name": flag_help.METHOD})
+    define_option_flags({"calibration": Calibration}, values, "{}")
     define_option_flags(option_types(), values)
 
 
@@ -51,6 +63,15 @@ def define_participants(to: dict[str, Any]) -> None:
 
 def _define_common_flags(to: dict[str, Any]) -> None:
     define_participants(to)
+    flags.DEFINE_bool("quiet", False, "Print errors alone; the log has the rest.", **to)
+    flags.DEFINE_bool("verbose", False, "Print what goes to the log as well.", **to)
+    flags.DEFINE_bool(
+        "json",
+        False,
+        "Print one JSON object to standard output at the end, in place of lines: state, medians, "
+        "notes and report of each run, and the files about all.",
+        **to,
+    )
     flags.DEFINE_string(
         "checkpoint_dir",
         None,
@@ -140,6 +161,32 @@ def define_reading_flags(to: dict[str, Any]) -> None:
         "phantom without flow; else they are refused.",
         **to,
     )
+    flags.DEFINE_string(
+        "readout_delay",
+        None,
+        "Image of what the readout adds to every delay [s] in each voxel, in place of SliceTiming: "
+        "of 2D readouts that were resampled or realigned.",
+        **to,
+    )
+    flags.DEFINE_bool(
+        "preprocessed",
+        False,
+        "Read *_desc-preproc_asl among the derivatives, as ASLPrep writes it, in place of the "
+        "acquired series, whose sidecar, aslcontext and M0 remain.",
+        **to,
+    )
+
+
+def _define_rois(to: dict[str, Any]) -> None:
+    flags.DEFINE_multi_string(
+        "rois",
+        [],
+        "Labels of regions on the grid of the series, LABELS.nii.gz or LABELS.nii.gz:LABELS.tsv "
+        "with the columns index and name, for a table of each parameter by region; may be given "
+        "several times. Images *_dseg among the derivatives that name an atlas (atlas-, seg-) are "
+        "taken as well.",
+        **to,
+    )
 
 
 def _define_method_flags(to: dict[str, Any]) -> None:
@@ -184,13 +231,17 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
     # These import nibabel, SciPy and Matplotlib, for which --help does not wait.
     from asl_pinn.workflow.batch import quantify_all, summarise_all
     from asl_pinn.workflow.commands.quantify_jobs import jobs_from_flags
+    from asl_pinn.workflow.console import Console
 
     n_jobs, scheduler = values.n_jobs, values.scheduler
     if scheduler is not None and n_jobs > 1:
         raise InputError("--n_jobs and --scheduler exclude one another; give one of them")
+    if values.quiet and values.verbose:
+        raise InputError("--quiet and --verbose exclude one another; give one of them")
+    console = Console(values.quiet, values.verbose, values.json)
     if list(arguments[2:]) == ["group"]:
-        _, output_dir, _ = positional(arguments, USAGE, 3)
-        return summarise_all(Path(output_dir), values.method, values.model)
+        bids_dir, output_dir, _ = positional(arguments, USAGE, 3)
+        return summarise_all(Path(bids_dir), Path(output_dir), values.method, values.model, console)
     jobs = jobs_from_flags(arguments, values, USAGE)
     given = [f"--{name}={values[name].value}" for name in values if values[name].present]
     return quantify_all(
@@ -199,4 +250,5 @@ def run(arguments: Sequence[str], values: flags.FlagValues) -> int:
         scheduler=scheduler,
         command=["quantify", *arguments, *given],
         keep_going=values.keep_going,
+        console=console,
     )

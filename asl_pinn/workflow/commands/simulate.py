@@ -23,6 +23,8 @@ from asl_pinn.workflow.commands.arguments import positional, require, seconds
 
 USAGE = "--output_dir=DIR [--phantom=mni|bats] [--model=buxton] [--tsnr=1.5] [--seed=0] ..."
 
+ARGUMENTS: dict[str, str] = {}
+
 _NAMED_SCHEDULES = ("equal", "t1_adjusted", "free_lunch")
 
 

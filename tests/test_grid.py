@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asl_pinn.estimators.base import RunContext, estimate_maps
+from asl_pinn.estimators.voxelwise import curves
 from asl_pinn.estimators.voxelwise.grid import (
     Normal,
     PopulationPrior,
@@ -224,3 +225,22 @@ def test_mean_values_are_those_of_a_uniform_brain(phantom, protocol, name):
     assert cbf == pytest.approx(48.0, rel=0.05)
     assert att == pytest.approx(1.4, abs=0.05)
     assert t1 == pytest.approx([1.25] if name == "buxton+t1" else [])
+
+
+def test_voxels_of_many_kinds_are_those_of_their_own_curves(phantom, protocol, monkeypatch):
+    """Tables hold no more kinds than they may; each voxel looks its own up."""
+    data = simulate(phantom, protocol, tsnr=1.5, seed=4)
+    t1 = np.where(phantom.mask, 1.2 + 0.2 * np.indices(phantom.mask.shape)[0] / 14, 0.0)
+    problem = with_noise(make_problem(data, Buxton(), np.float32), 1.0)
+    problem = take(problem, np.arange(40))
+    rows = t1[phantom.mask][:40].astype(np.float32)
+    mapped = dataclasses.replace(problem, tissue=problem.tissue._replace(t1_tissue=rows))
+    options = NllsOptions(grid=12)
+    assert len(np.unique(rows)) > 2
+    whole = grid_posterior(mapped, options)
+    for value in np.unique(rows):
+        alike = np.flatnonzero(rows == value)
+        one = grid_posterior(take(mapped, alike), options, n_voxels=40)
+        np.testing.assert_allclose(whole.cost[alike], one.cost, rtol=1e-5)
+    monkeypatch.setattr(curves, "_PADDED", (1, 2))
+    np.testing.assert_allclose(grid_posterior(mapped, options).cost, whole.cost, rtol=1e-5)

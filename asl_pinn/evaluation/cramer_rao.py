@@ -1,7 +1,5 @@
 """The least standard deviations that any unbiased voxel-wise estimator can have."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,17 +45,16 @@ def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
     """
     if problem.noise_sd is None:
         raise InputError("the Cramér-Rao bound needs the noise of one difference image")
-    return map_voxels(_bounds, problem, (np.asarray(values, problem.dtype),))
-
-
-def _bounds(problem: Problem, values: Array) -> Array:
-    """The bound is sqrt(diag((A^T A)^-1)) with A the Jacobian over the noise, priors below it."""
-    weighted = jnp.sqrt(problem.weights) / problem.noise_sd
-    rows = [weighted[:, None] * column for column in _jacobian(problem, values)]
+    rows: FloatArray = map_voxels(_weighted, problem, (np.asarray(values, problem.dtype),))
     known = [0.0 if p.knowledge is None else 1.0 / p.knowledge.sd for p in problem.model.parameters]
-    priors = jnp.diag(jnp.asarray(known, values.dtype))
-    one = functools.partial(_inverse_sd, priors)
-    return jax.vmap(one, in_axes=-1, out_axes=-1)(jnp.stack(rows, axis=1))
+    priors = np.diag(known).astype(rows.dtype)[None].repeat(rows.shape[-1], axis=0)
+    return _inverse_sd(np.concatenate([np.moveaxis(rows, -1, 0), priors], axis=1)).T
+
+
+def _weighted(problem: Problem, values: Array) -> Array:
+    """Jacobian over the noise, shape (D, P, V)."""
+    weighted = jnp.sqrt(problem.weights) / problem.noise_sd
+    return jnp.stack([weighted[:, None] * column for column in _jacobian(problem, values)], axis=1)
 
 
 def _jacobian(problem: Problem, values: Array) -> list[Array]:
@@ -74,21 +71,25 @@ def _jacobian(problem: Problem, values: Array) -> list[Array]:
     return [jax.jvp(signal, (values,), (direction,))[1] for direction in directions]
 
 
-def _inverse_sd(priors: Array, jacobian: Array) -> Array:
-    """Standard deviations of P parameters from a Jacobian over the noise, shape (D, P).
+def _inverse_sd(stacked: FloatArray) -> NDArray[np.floating]:
+    """Standard deviations sqrt(diag((A^T A)^-1)), shape (V, P), from (V, D + P, P).
 
-    Singular values of the matrix whose columns have length 1 tell what is undetermined: they are
-    as precise as the type, where the eigenvalues of A^T A would have half of its digits.
+    A is the Jacobian over the noise, with the priors below it. Singular values of the matrix whose
+    columns have length 1 tell what is undetermined: they are as precise as the type, where the
+    eigenvalues of A^T A would have half of its digits. On the host: decompositions take long to
+    compile, and these are small.
     """
-    stacked = jnp.concatenate([jacobian, priors])
-    length = jnp.linalg.norm(stacked, axis=0)
-    columns = stacked / jnp.where(length > 0.0, length, 1.0)
-    _, singular, rotation = jnp.linalg.svd(columns, full_matrices=False)
-    precision = jnp.finfo(columns.dtype).eps
-    undetermined = singular <= stacked.shape[0] * precision
-    # rotation[k, p]: how much of parameter p lies along the k-th direction
-    along = rotation / jnp.where(undetermined, 1.0, singular)[:, None]
-    lost = undetermined[:, None] & (jnp.abs(rotation) > jnp.sqrt(precision))
-    variance = jnp.sum(jnp.where(undetermined[:, None], 0.0, along**2), axis=0)
-    found = jnp.sqrt(variance) / jnp.where(length > 0.0, length, 1.0)
-    return jnp.where(lost.any(axis=0), jnp.inf, found)
+    # Noise so small that the Jacobian overflows tells nothing.
+    finite = np.isfinite(stacked).all(axis=(1, 2), keepdims=True)
+    stacked = np.where(finite, stacked, 0.0)
+    length = np.linalg.norm(stacked, axis=1)
+    columns = stacked / np.where(length > 0.0, length, 1.0)[:, None]
+    _, singular, rotation = np.linalg.svd(columns, full_matrices=False)
+    precision = np.finfo(columns.dtype).eps
+    undetermined = (singular <= stacked.shape[1] * precision)[..., None]
+    # rotation[v, k, p]: how much of parameter p lies along the k-th direction
+    along = rotation / np.where(undetermined, 1.0, singular[..., None])
+    lost = undetermined & (np.abs(rotation) > np.sqrt(precision))
+    variance = np.sum(np.where(undetermined, 0.0, along**2), axis=1)
+    found = np.sqrt(variance) / np.where(length > 0.0, length, 1.0)
+    return np.where(lost.any(axis=1), np.inf, found)

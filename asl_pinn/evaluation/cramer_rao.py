@@ -53,17 +53,33 @@ def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
 def _bounds(problem: Problem, values: Array) -> Array:
     """The bound is sqrt(diag((A^T A)^-1)) with A the Jacobian over the noise, priors below it."""
     weighted = jnp.sqrt(problem.weights) / problem.noise_sd
-    rows = [weighted[:, None] * column for column in _jacobian(problem, values)]
+    rows = [weighted[:, None] * column for column in jacobian(problem, values)]
     known = [0.0 if p.knowledge is None else 1.0 / p.knowledge.sd for p in problem.model.parameters]
     priors = jnp.diag(jnp.asarray(known, values.dtype))
     one = functools.partial(_inverse_sd, priors)
     return jax.vmap(one, in_axes=-1, out_axes=-1)(jnp.stack(rows, axis=1))
 
 
-def _jacobian(problem: Problem, values: Array) -> list[Array]:
-    """Derivatives by each parameter, of shape (D, V).
+def jacobian(problem: Problem, values: Array) -> list[Array]:
+    """Derivatives of the predicted signals by each parameter.
 
     Voxels do not depend on one another, so one pass forward for each parameter does.
+
+    Parameters
+    ----------
+    problem : Problem
+        Only the constants are read.
+    values : Array, shape (P, V)
+        Parameters, in their units.
+
+    Returns
+    -------
+    list of P arrays, each of shape (D, V)
+        In the unit of M0 over that of the parameter.
+
+    References
+    ----------
+    Kay, Fundamentals of Statistical Signal Processing: Estimation Theory (1993), chapter 3.
     """
 
     def signal(values: Array) -> Array:

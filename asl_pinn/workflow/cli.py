@@ -16,6 +16,7 @@ COMMANDS = {
     "simulate": "write a simulated acquisition as a BIDS dataset, with its truth",
     "quantify": "turn a BIDS dataset into maps of CBF, ATT and what else a model has",
     "evaluate": "score maps against the truth",
+    "design": "compare protocols by what they can be expected to tell, and find better ones",
 }
 
 USAGE_ERROR = 2

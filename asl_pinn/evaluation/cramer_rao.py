@@ -1,5 +1,6 @@
 """The least standard deviations that any unbiased voxel-wise estimator can have."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
-from asl_pinn.problem import Problem, map_voxels, predict
+from asl_pinn.problem import Problem, predict
 
 
 def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
@@ -47,9 +48,13 @@ def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
     """
     if problem.noise_sd is None:
         raise InputError("the Cramér-Rao bound needs the noise of one difference image")
-    return map_voxels(_bounds, problem, (np.asarray(values, problem.dtype),))
+    inside = dataclasses.replace(problem, geometry=None)
+    return np.asarray(_bounds(inside, jnp.asarray(values, problem.dtype)))
 
 
+# One program for all voxels, not chunks on several threads: XLA spreads a batch of decompositions
+# over the threads on which the chunks would wait for it, so that all can wait for ever.
+@jax.jit
 def _bounds(problem: Problem, values: Array) -> Array:
     """The bound is sqrt(diag((A^T A)^-1)) with A the Jacobian over the noise, priors below it."""
     weighted = jnp.sqrt(problem.weights) / problem.noise_sd

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,7 +15,7 @@ from asl_pinn.models.compose import Sum
 from asl_pinn.optimal_design.expectation import Goal, Points, covariance, scan_problem
 from asl_pinn.optimal_design.population import Population
 from asl_pinn.optimal_design.scan import Scan
-from asl_pinn.problem import Problem, map_voxels, predict
+from asl_pinn.problem import Problem, predict
 
 ATT_GRID = np.arange(0.1, 4.0001, 0.05)
 """Transit times of the curves [s]."""
@@ -200,7 +201,7 @@ def scan_bounds(
     rows = [model.names.index(name) for name in fitted.names]
     values, sd = (np.asarray(each, np.float32) for each in (points.values, points.sd))
     at = scan_problem(scan, fitted, points.t1_tissue, noise_sd, averages)
-    known = map_voxels(_known_sd, at, (values[rows], sd[rows]))
+    known = np.asarray(_known_sd(at, values[rows], sd[rows]))
     bias = np.zeros_like(known)
     if scan.held:
         truth = dataclasses.replace(at, model=true)
@@ -226,15 +227,16 @@ def projected(problem: Problem, values: FloatArray, difference: FloatArray) -> F
     ndarray, shape (P, K)
         Bias, in the units of the parameters: least squares on the slopes of the model.
     """
-    found: FloatArray = map_voxels(_least_squares, problem, (values, difference))
-    return found
+    return np.asarray(_least_squares(problem, values, difference))
 
 
+@jax.jit
 def _known_sd(problem: Problem, values: Array, sd: Array) -> Array:
     found = covariance(problem, Points(values, sd, None, None))
     return sd * jnp.sqrt(jnp.diagonal(found, axis1=1, axis2=2)).T
 
 
+@jax.jit
 def _least_squares(problem: Problem, values: Array, difference: Array) -> Array:
     columns = jnp.stack(jacobian(problem, values), axis=-1)  # (D, K, P)
     length = jnp.linalg.norm(columns, axis=0)

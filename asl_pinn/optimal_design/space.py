@@ -12,6 +12,8 @@ from asl_pinn.arrays import FloatArray
 from asl_pinn.errors import InputError
 from asl_pinn.optimal_design.scan import Scan, paired_scan, time_encoded_scan
 
+_DAY = 86400.0  # s
+
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
@@ -48,8 +50,9 @@ class Constraints:
             least = "above 0" if name in positive else "0 or more"
             if not (value > 0.0 if name in positive else value >= 0.0) or value == float("inf"):
                 raise InputError(f"{name} must be {least} [s], it is {value:g}")
-        for name in ("label_total", "max_delay", "readout"):
-            if getattr(self, name) > MAX_SECONDS:
+        longest = dict.fromkeys(("label_total", "max_delay", "readout"), MAX_SECONDS)
+        for name, most in {**longest, "scan_time": _DAY}.items():
+            if getattr(self, name) > most:
                 raise InputError(
                     f"{name} is {getattr(self, name):g}, too long for seconds; times are in "
                     "seconds, not milliseconds"
@@ -228,15 +231,10 @@ def sequential_space(
     Raises
     ------
     InputError
-        If there is less than one delay, or the label duration is too short.
+        If there is less than one delay.
     """
     if n_delays < 1:
         raise InputError(f"a sequential protocol needs delays, not {n_delays}")
-    if not limits.min_duration <= label_duration <= limits.label_total:
-        raise InputError(
-            f"label_duration of {label_duration:g} s is not within min_duration and label_total, "
-            f"{limits.min_duration:g} to {limits.label_total:g} s"
-        )
     name, readout, n = f"optimised sequential {n_delays}", limits.readout, n_delays
     n_free = n + free_label
     shared = np.eye(1, n_free, n).repeat(n, axis=0)

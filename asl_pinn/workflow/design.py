@@ -329,7 +329,14 @@ def design(
     sizes = [matrix_size] if isinstance(matrix_size, int) else list(matrix_size)
     _require_fittable(kinetic)
     population = make_population(kinetic, tissues, priors=priors)
-    names = parameters or [name for name in ("cbf", "att", "abv") if name in kinetic.names]
+    names = [name for name in ("cbf", "att", "abv") if name in kinetic.names]
+    if parameters is not None:
+        names = list(parameters)
+    if not limits.min_duration <= label_duration <= limits.label_total:
+        raise InputError(
+            f"label_duration must be within min_duration and label_total, {min_duration:g} to "
+            f"{label_total:g} s, it is {label_duration:g}"
+        )
     image_sd, said = _noise(noise_sd, tsnr, like, sizes, limits)
     goal = Goal(kinetic, population, image_sd, tuple(names), criterion)
     if check < 0 or check == 1:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 Row = dict[str, str | int | float]
 
+_CHOSEN = ("cbf", "att", "abv")  # parameters that an optimised schedule tells well unless named
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Design:
@@ -329,16 +331,15 @@ def design(
     sizes = [matrix_size] if isinstance(matrix_size, int) else list(matrix_size)
     _require_fittable(kinetic)
     population = make_population(kinetic, tissues, priors=priors)
-    names = [name for name in ("cbf", "att", "abv") if name in kinetic.names]
-    if parameters is not None:
-        names = list(parameters)
+    if parameters is None:
+        parameters = [name for name in _CHOSEN if name in kinetic.names]
     if not limits.min_duration <= label_duration <= limits.label_total:
         raise InputError(
             f"label_duration must be within min_duration and label_total, {min_duration:g} to "
             f"{label_total:g} s, it is {label_duration:g}"
         )
     image_sd, said = _noise(noise_sd, tsnr, like, sizes, limits)
-    goal = Goal(kinetic, population, image_sd, tuple(names), criterion)
+    goal = Goal(kinetic, population, image_sd, tuple(parameters), criterion)
     if check < 0 or check == 1:
         raise InputError(f"check must be 2 draws or more, or 0 for none, not {check}")
     scans, notes = candidates(

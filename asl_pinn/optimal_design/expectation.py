@@ -162,7 +162,7 @@ def scan_problem(
     t1_tissue : ndarray, shape (K,)
         Longitudinal relaxation time of each voxel [s].
     noise_sd : float
-        Standard deviation of one image over M0.
+        Standard deviation of one image [unit of M0].
     averages : int
         Cycles.
 

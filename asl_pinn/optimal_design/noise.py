@@ -21,13 +21,13 @@ default of oxasl_optpcasl."""
 LARGEST_NOISE = 100.0
 
 
-def from_percent(noise_sd: float) -> float:
+def from_percent(percent: float) -> float:
     """Noise of an image over M0.
 
     Parameters
     ----------
-    noise_sd : float
-        In per cent of M0.
+    percent : float
+        Standard deviation of one image in per cent of M0.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def from_percent(noise_sd: float) -> float:
     >>> from_percent(0.5)
     0.005
     """
-    if not 0.0 < noise_sd <= LARGEST_NOISE:
+    if not 0.0 < percent <= LARGEST_NOISE:
         raise InputError(
-            f"the noise of an image must be above 0 and at most 100 % of M0, not {noise_sd:g}"
+            f"the noise of an image must be above 0 and at most 100 % of M0, not {percent:g}"
         )
     return noise_sd / 100.0
 

@@ -189,7 +189,7 @@ def scan_bounds(
     points : Points
         K of them, by the parameters of `model`.
     noise_sd : float
-        Standard deviation of one image over M0.
+        Standard deviation of one image [unit of M0].
     averages : int
         Cycles.
 

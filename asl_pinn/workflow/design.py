@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, str | int | float]
 
-_CHOSEN = ("cbf", "att", "abv")  # parameters that an optimised schedule tells well unless named
+_CHOSEN = ("cbf", "att", "abv")  # to be told well by an optimised schedule, unless others are
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -265,7 +265,7 @@ def design(
     model : str or KineticModel
         Of the signal, of continuous labelling; what is fitted.
     noise_sd : float, optional
-        Standard deviation of one image in per cent of M0.
+        Standard deviation of one image in per cent of M0, both in the unit of the images.
     tsnr : float, optional
         In place of it: of a difference of one cycle of the T1-adjusted schedule, as `simulate` has
         it.

@@ -47,7 +47,7 @@ def from_percent(percent: float) -> float:
         raise InputError(
             f"the noise of an image must be above 0 and at most 100 % of M0, not {percent:g}"
         )
-    return noise_sd / 100.0
+    return percent / 100.0
 
 
 def from_tsnr(tsnr: float, matrix_size: int, limits: Constraints) -> float:

@@ -56,9 +56,9 @@ def optimise(
 
     The number of cycles is first taken as a real number, so that the cost has a slope everywhere,
     and sequential quadratic programming follows it from known and from random schedules. From the
-    best of them it is followed again with the whole number of cycles below and above, the cycle
-    being short enough for it. The result is rounded to the raster and improved there by the
-    criterion itself, one time or two against one another, until no step does.
+    best of them it is followed again with whole numbers of cycles, fewer and more until that does
+    not help, the cycle being short enough for each. The best results are rounded to the raster and
+    improved there by the criterion itself, one time or two against one another, until no step does.
 
     Parameters
     ----------
@@ -104,15 +104,13 @@ def optimise(
             _descend(space, cost, start, limits.scan_time, None) for start in (*known, *drawn)
         ]
         relaxed.sort(key=lambda found: found[1])
-        ends = [x for x, _ in relaxed[:_REFINED]]
-        for x in ends[:]:
+        whole: list[tuple[FloatArray, float]] = []
+        for x, _ in relaxed[:_REFINED]:
             below = whole_cycles(float(space.cycle_time(x)), limits.scan_time)
-            ends += [
-                _descend(space, cost, x, limits.scan_time, count)[0]
-                for count in (below, below + 1)
-                if count > 0 and shortest * count <= limits.scan_time
-            ]
-        found = _on_raster(space, cost, [*ends, *known], limits)
+            for step, first in ((-1, below), (1, below + 1)):
+                whole += _with_whole_cycles(space, cost, x, limits.scan_time, first, step)
+        whole.sort(key=lambda found: found[1])
+        found = _on_raster(space, cost, [x for x, _ in whole], known, limits)
     x, value = found
     scan = space.build(x)
     return Optimum(scan, value, scan.averages(limits.scan_time))
@@ -170,10 +168,30 @@ def _descend(
     return np.clip(result.x, space.lower, space.upper), float(result.fun)
 
 
+def _with_whole_cycles(
+    space: Space, cost: _Costs, start: FloatArray, scan_time: float, first: int, step: int
+) -> list[tuple[FloatArray, float]]:
+    """Local optima with ever fewer or more cycles, as long as that lowers the cost."""
+    found: list[tuple[FloatArray, float]] = []
+    x, best, count = start, np.inf, first
+    shortest = float(space.cycle_time(space.lower))
+    while count > 0 and shortest * count <= scan_time:
+        x, value = _descend(space, cost, x, scan_time, count)
+        if not value < best:
+            break
+        found.append((x, value))
+        best, count = value, count + step
+    return found
+
+
 def _on_raster(
-    space: Space, cost: _Costs, ends: list[FloatArray], limits: Constraints
+    space: Space,
+    cost: _Costs,
+    ends: list[FloatArray],
+    known: FloatArray,
+    limits: Constraints,
 ) -> tuple[FloatArray, float]:
-    """Best schedule on the raster that steps from one of several lead to, and its cost."""
+    """Best schedule on the raster that steps lead to from the first ends and the best known."""
     raster = limits.raster
     lowest = np.ceil(space.lower / raster - 1e-6).astype(int)
     highest = np.floor(space.upper / raster + 1e-6).astype(int)
@@ -204,25 +222,32 @@ def _on_raster(
                 ticks[k] -= int(ticks[k] > lowest[k] and by_each[k] > 0)
         return ticks
 
-    starts = np.array([fitted(x) for x in ends])
-    # One batch of fixed size serves the starts, too, so that there is one program.
-    padded = np.resize(starts, (len(moves), starts.shape[1]))
-    values = costs(padded)
-    ticks, best = padded[int(values.argmin())], float(values.min())
+    # One batch of fixed size serves the known ones, too, so that there is one program.
+    rounded = np.array([fitted(x) for x in known])
+    values = costs(np.resize(rounded, (len(moves), rounded.shape[1])))[: len(rounded)]
+    starts = list(dict.fromkeys(tuple(fitted(x).tolist()) for x in ends))[:_REFINED]
+    starts.append(tuple(rounded[int(values.argmin())].tolist()))
+
+    def improved(ticks: IntArray) -> tuple[IntArray, float]:
+        best = np.inf
+        while True:
+            values = costs(ticks + moves)
+            if not values.min() < best * (1.0 - _LEAST_GAIN):
+                return ticks, best
+            ticks, best = ticks + moves[int(values.argmin())], float(values.min())
+
+    ticks, best = min((improved(np.array(start)) for start in starts), key=lambda each: each[1])
     if not np.isfinite(best):
         raise InputError(
             f"no schedule of {space.name} on a raster of {raster:g} s keeps within the limits of "
             f"its times and a scan time of {limits.scan_time:g} s; relax one of them"
         )
-    while True:
-        values = costs(ticks + moves)
-        if not values.min() < best * (1.0 - _LEAST_GAIN):
-            return ticks * raster, best
-        ticks, best = ticks + moves[int(values.argmin())], float(values.min())
+    return ticks * raster, best
 
 
 def _moves(n_free: int) -> IntArray:
-    """Steps of one time, and of two against one another, in ticks of the raster."""
+    """Steps of one time, and of two against one another, in ticks of the raster; none first."""
     unit = np.eye(n_free, dtype=int)
     pairs = [unit[i] - unit[j] for i, j in itertools.permutations(range(n_free), 2)]
-    return np.concatenate([stride * np.array([*unit, *-unit, *pairs]) for stride in _STRIDES])
+    steps = np.array([*unit, *-unit, *pairs])
+    return np.concatenate([0 * steps[:1], *(stride * steps for stride in _STRIDES)])

@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from asl_pinn.acquisition import protocol as schedules
     from asl_pinn.data import AslData, Maps, Phantom
     from asl_pinn.workflow.api import fit, load, simulate
+    from asl_pinn.workflow.design import design
 
 __version__ = "0.1.0"
 
-__all__ = ["AslData", "Maps", "Phantom", "fit", "load", "models", "schedules", "simulate"]
+__all__ = ["AslData", "Maps", "Phantom", "design", "fit", "load", "models", "schedules", "simulate"]
 
 _WHERE = {
     "AslData": "asl_pinn.data:AslData",
     "Maps": "asl_pinn.data:Maps",
     "Phantom": "asl_pinn.data:Phantom",
+    "design": "asl_pinn.workflow.design:design",
     "fit": "asl_pinn.workflow.api:fit",
     "load": "asl_pinn.workflow.api:load",
     "models": "asl_pinn.models",

@@ -17,4 +17,4 @@ def test_notebook_runs(path, monkeypatch):
 
 
 def test_there_are_notebooks():
-    assert [path.stem for path in NOTEBOOKS] == ["first_look", "in_vivo"]
+    assert [path.stem for path in NOTEBOOKS] == ["design", "first_look", "in_vivo"]

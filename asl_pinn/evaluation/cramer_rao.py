@@ -54,13 +54,29 @@ def cramer_rao_sd(problem: Problem, values: FloatArray) -> NDArray[np.floating]:
 def _weighted(problem: Problem, values: Array) -> Array:
     """Jacobian over the noise, shape (D, P, V)."""
     weighted = jnp.sqrt(problem.weights) / problem.noise_sd
-    return jnp.stack([weighted[:, None] * column for column in _jacobian(problem, values)], axis=1)
+    return jnp.stack([weighted[:, None] * column for column in jacobian(problem, values)], axis=1)
 
 
-def _jacobian(problem: Problem, values: Array) -> list[Array]:
-    """Derivatives by each parameter, of shape (D, V).
+def jacobian(problem: Problem, values: Array) -> list[Array]:
+    """Derivatives of the predicted signals by each parameter.
 
     Voxels do not depend on one another, so one pass forward for each parameter does.
+
+    Parameters
+    ----------
+    problem : Problem
+        Only the constants are read.
+    values : Array, shape (P, V)
+        Parameters, in their units.
+
+    Returns
+    -------
+    list of P arrays, each of shape (D, V)
+        In the unit of M0 over that of the parameter.
+
+    References
+    ----------
+    Kay, Fundamentals of Statistical Signal Processing: Estimation Theory (1993), chapter 3.
     """
 
     def signal(values: Array) -> Array:

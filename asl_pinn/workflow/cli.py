@@ -20,6 +20,7 @@ COMMANDS = {
     "quantify": "turn a BIDS dataset into maps of CBF, ATT and what else a model has",
     "evaluate": "score maps against the truth",
     "completion": "print a script that completes commands and flags in a shell",
+    "design": "compare protocols by what they can be expected to tell, and find better ones",
 }
 
 USAGE_ERROR = 2

@@ -12,6 +12,9 @@ _CALLED = {
         "simulate": "asl_pinn.workflow.api.simulate",
         "fit": "asl_pinn.workflow.api.fit",
     },
+    "Which protocol": {
+        "design": "asl_pinn.workflow.design.design",
+    },
     "What goes in and what comes out": {
         "AslData": "asl_pinn.data.AslData",
         "Maps": "asl_pinn.data.Maps",

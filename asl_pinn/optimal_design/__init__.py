@@ -1,0 +1,1 @@
+"""Which protocol, and what to expect of it: candidates, precision, optimal schedules, checks."""

@@ -96,11 +96,13 @@ def test_a_key_of_a_sidecar_that_is_a_flag_is_nothing(made, monkeypatch, key):
     "name",
     [
         "file:///etc/passwd",
-        "bids::../../../etc/passwd",
+        "bids:raw:../../../etc/passwd",
+        "bids:raw:/etc/passwd",
         "bids::/etc/passwd",
+        "/etc/passwd",
         "http://[",
-        "bids::a\0b",
-        "bids::\ud800",
+        "bids:raw:a\0b",
+        "bids:raw:\ud800",
         "file:///%ff",
         "",
     ],
@@ -118,16 +120,19 @@ def test_a_dataset_that_is_no_absolute_path(made, capsys, folder):
     assert "InputDataset is no absolute path" in again(made, capsys)
 
 
-def test_images_outside_the_dataset_are_read_where_the_user_names_them_too(made, tmp_path, capsys):
-    outside = tmp_path / "mask.nii.gz"
-    save_nifti(outside, MASK.astype(np.uint8))
+@pytest.mark.parametrize("flag", ["mask", "m0", "rois"])
+def test_images_outside_the_dataset_are_read_where_the_user_names_them_too(
+    made, tmp_path, capsys, flag
+):
+    outside = tmp_path / "image.nii.gz"
+    save_nifti(outside, MASK.astype(np.int16) * (1000 if flag == "m0" else 1))
     where = (tmp_path / "in", made, "participant", "--method=nlls", "--model=buxton")
-    assert quantify(*where, f"--mask={outside}") == 0
-    assert f"its mask {outside} lies outside the dataset; if you trust it, add --mask=" in again(
-        made, capsys
-    )
-    assert "--mask: --from takes it from the sidecar" in again(made, capsys, "--mask=/other.nii")
-    assert quantify(f"--from={made / CBF}", f"--mask={outside}") == 0
+    assert quantify(*where, f"--{flag}={outside}") == 0
+    refused = f"its {flag} {outside} lies outside the dataset; if you trust it, add --{flag}="
+    assert refused in again(made, capsys)
+    taken = f"--{flag}: --from takes it from the sidecar"
+    assert taken in again(made, capsys, f"--{flag}=/other.nii")
+    assert quantify(f"--from={made / CBF}", f"--{flag}={outside}") == 0
 
 
 def test_a_pipe_among_sources_or_outputs_is_not_waited_for(made, tmp_path, capsys):

@@ -342,8 +342,11 @@ def _path(name: str, bids_dir: Path) -> Path:
     """File that a source names, whatever it is."""
     try:
         name.encode()
-        inside = name.startswith(_BIDS)
-        path = name.removeprefix(_BIDS) if inside else unquote(urlsplit(name).path, errors="strict")
+        address = urlsplit(name)
+        if name.startswith(_BIDS):
+            path = name.removeprefix(_BIDS)
+        else:
+            path = unquote(address.path, errors="strict") if address.scheme == "file" else ""
     except ValueError:
         raise InputError(f"{name[:_SHOWN]!r} is no address of a file") from None
     if "\0" in path or not path:

@@ -37,7 +37,7 @@ def wait_for(condition) -> None:
 
 def fit(problem: Problem, *_) -> Estimate:
     """Anything that is quick: where it runs is what matters here."""
-    values = np.full((len(problem.model.names), problem.n_voxels), 2.0)
+    values = np.repeat([[50.0], [2.0]], problem.n_voxels, axis=1)
     return Estimate(values, np.full(problem.n_voxels, Status.FITTED))
 
 

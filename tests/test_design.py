@@ -13,7 +13,7 @@ from asl_pinn.acquisition.protocol import label_durations
 from asl_pinn.errors import InputError
 from asl_pinn.evaluation.cramer_rao import cramer_rao_sd
 from asl_pinn.io import bids
-from asl_pinn.io.bids.series import time_encoding
+from asl_pinn.io.bids.encoded import encoding_of, sub_bolus_durations
 from asl_pinn.io.bids.sidecar import Sidecar
 from asl_pinn.optimal_design import noise, space
 from asl_pinn.optimal_design.candidates import candidates, on_raster
@@ -327,8 +327,9 @@ def test_noise_of_a_dataset_is_measured(tmp_path, phantom, protocol):
 def test_timing_is_that_of_the_matrix_and_the_package_reads_it(tmp_path):
     scan = time_encoded_scan("te", [1.5, 0.7, 0.4], 0.2, 0.5)
     keys = sidecar(scan, 3)
-    encoded = time_encoding(Sidecar(tmp_path / "asl.json", keys))
-    assert encoded.label_duration.tolist() == [1.5, 0.7, 0.4]
+    stated = Sidecar(tmp_path / "asl.json", keys)
+    encoded = encoding_of(stated, [])
+    assert sub_bolus_durations(stated, 3).tolist() == [1.5, 0.7, 0.4]
     assert encoded.volume_types * 3 == volume_types(scan, 3)
     rows = timing_table(scan)
     states = np.array([row["state"] for row in rows]).reshape(4, 3)

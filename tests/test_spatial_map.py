@@ -266,7 +266,7 @@ def test_arteries_are_told_from_tissue(phantom):
     ("option", "value"),
     [
         ("order", ByParameter.of(other=2, cbf=3)),
-        ("order", ByParameter.of(other=2, att=0)),
+        ("order", ByParameter.of(other=2, att=-1)),
         ("order", ByParameter.of(other=1.5)),
         ("spatial_dims", 1),
         ("samples", 2),

@@ -94,7 +94,7 @@ def reasons(root: Path) -> tuple[str, ...]:
 def test_a_sound_run_is_usable_in_the_line_the_log_the_sidecar_and_the_report(tmp_path, capsys):
     root = brain(tmp_path)
     assert quantify(root) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    line, _ = capsys.readouterr().out.splitlines()
     assert line.endswith("skipped; usable")
     assert line in next((root / "out" / "logs").iterdir()).read_text()
     assert sidecar(root)["Verdict"] == "usable"

@@ -13,6 +13,8 @@ from asl_pinn.workflow.commands.arguments import by_name, pair, positional, requ
 
 USAGE = "--output_dir=DIR [--scan_time=300] [--readout=0.5] [--matrix_size=8] [--optimise] ..."
 
+ARGUMENTS: dict[str, str] = {}
+
 
 def define_flags(values: flags.FlagValues) -> None:
     """Define the flags of this command."""

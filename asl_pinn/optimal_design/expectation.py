@@ -16,6 +16,7 @@ from asl_pinn.errors import InputError
 from asl_pinn.evaluation.cramer_rao import jacobian
 from asl_pinn.models import Blood, KineticModel, Timing, Tissue
 from asl_pinn.models.kernels import GaussianKernel
+from asl_pinn.numerics.least_squares import determinant_small, solve_small
 from asl_pinn.optimal_design.population import Population
 from asl_pinn.optimal_design.scan import Scan
 from asl_pinn.problem import Problem
@@ -211,9 +212,13 @@ def covariance(problem: Problem, points: Points) -> Array:
         precision[:, None] * by_unit * column
         for by_unit, column in zip(sd, jacobian(problem, values), strict=True)
     ]
-    scaled = jnp.stack(columns, axis=-1)  # (D, K, P)
-    information = jnp.einsum("dkp,dkq->kpq", scaled, scaled)
-    return jnp.linalg.inv(information + jnp.eye(len(columns), dtype=values.dtype))
+    # Unrolled, as batches of decompositions may wait for the threads that wait for them.
+    every = range(len(columns))
+    rows = [
+        [jnp.sum(columns[i] * columns[k], axis=0) + float(i == k) for k in every] for i in every
+    ]
+    inverse = [solve_small(rows, [float(i == k) for i in every]) for k in every]
+    return jnp.stack([jnp.stack(column, axis=-1) for column in inverse], axis=-1)
 
 
 def expected_cost(problem: Problem, points: Points, chosen: Sequence[int], kind: Kind) -> Array:
@@ -243,7 +248,8 @@ def expected_cost(problem: Problem, points: Points, chosen: Sequence[int], kind:
     """
     index = jnp.asarray(chosen)
     block = covariance(problem, points)[:, index[:, None], index[None, :]]
-    cost = jnp.trace(block, axis1=1, axis2=2) if kind == "A" else jnp.linalg.det(block)
+    entries = jnp.moveaxis(block, 0, -1)
+    cost = jnp.trace(entries) if kind == "A" else determinant_small(entries)
     return jnp.sum(points.weights * cost)
 
 

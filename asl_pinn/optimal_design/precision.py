@@ -227,7 +227,7 @@ def projected(problem: Problem, values: FloatArray, difference: FloatArray) -> F
     ndarray, shape (P, K)
         Bias, in the units of the parameters: least squares on the slopes of the model.
     """
-    return np.asarray(_least_squares(problem, values, difference))
+    return _least_squares(problem, values, difference)
 
 
 @jax.jit
@@ -236,13 +236,14 @@ def _known_sd(problem: Problem, values: Array, sd: Array) -> Array:
     return sd * jnp.sqrt(jnp.diagonal(found, axis1=1, axis2=2)).T
 
 
-@jax.jit
-def _least_squares(problem: Problem, values: Array, difference: Array) -> Array:
-    columns = jnp.stack(jacobian(problem, values), axis=-1)  # (D, K, P)
-    length = jnp.linalg.norm(columns, axis=0)
-    scaled = jnp.moveaxis(columns / jnp.where(length > 0.0, length, 1.0), 0, 1)
-    found = jnp.einsum("kpd,dk->kp", jnp.linalg.pinv(scaled), difference)
-    return (found / jnp.where(length > 0.0, length, 1.0)).T
+def _least_squares(problem: Problem, values: FloatArray, difference: FloatArray) -> FloatArray:
+    columns = np.stack(jax.jit(jacobian)(problem, values), axis=-1)  # (D, K, P)
+    length = np.linalg.norm(columns, axis=0)
+    length = np.where(length > 0.0, length, 1.0)
+    # On the host, as batches of decompositions may wait for the threads that wait for them.
+    rcond = 10.0 * len(columns) * float(np.finfo(columns.dtype).eps)
+    inverse = np.linalg.pinv(np.moveaxis(columns / length, 0, 1), rcond)
+    return (np.einsum("kpd,dk->kp", inverse, difference) / length).T
 
 
 def _along_att(model: KineticModel, population: Population) -> FloatArray:
